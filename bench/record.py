@@ -1,0 +1,189 @@
+"""The record of one run: its schema, its key, and a store that never holds half a record.
+
+    {schema, key, config{solver{_target_, version, ...}, dataset{...}, budget{...}, seed, dtype, device, threads},
+     status, reason, metrics{name: number|null}, certificates{name: {value, limit, ok}},
+     cost{...}, trace[{step, seconds, loss, ..., valid_nll}], env{...}, started}
+
+`cost` has COST as its keys. `trace` has one entry a validation. This module imports neither torch nor solvers.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]
+
+SCHEMA = 1
+
+STATUSES = {
+    "ok": "ended by its schedule, target, step or time budget, with a finite validated transport",
+    "budget": "the budget ended before the first finite validated transport",
+    "timeout": "killed by the hard time limit",
+    "diverged": "the numerical method broke down",
+    "oom": "out of memory",
+    "crash": "an error that is not the method's",
+    "unfit": "the solver cannot take this problem",
+    "not_installed": "a package that the solver needs is missing",
+}
+
+COST = {
+    "fit_seconds": "seconds on the step clock until the run ended",
+    "steps": "steps taken",
+    "seconds_per_step": "median seconds of a step",
+    "parameters": "numbers learnt",
+    "nfe_forward": "function evaluations a step, forward, mean over the run",
+    "nfe_backward": "function evaluations a step, backward, mean over the run",
+    "nfe_forward_max": "the most function evaluations of one forward pass",
+    "flops": "FLOPs of matrix products in one step, forward and backward",
+    "evaluate_seconds": "seconds to evaluate the log-density of the whole test set, median of the repeats",
+    "evaluate_rows": "rows of the test set that were evaluated",
+    "sample_seconds": "seconds to sample as many points as the test set has, median of the repeats",
+    "evaluate_repeats": "seconds of each repeat of the evaluation",
+    "sample_repeats": "seconds of each repeat of the sampling",
+    "step_seconds": "seconds of up to 200 steps, evenly spread over the run",
+    "peak_bytes": "peak memory of the process while it trained",
+    "warmup_seconds": "seconds of first calls, off the clock: imports, compilation",
+    "validate_seconds": "seconds of validation, off the clock",
+    "wall_seconds": "seconds from start to record, everything included",
+}
+
+KEYS = ("schema", "key", "config", "status", "reason", "metrics", "certificates", "cost", "trace", "env", "started")
+
+
+class RecordError(ValueError):
+    """A file that is not a record this version can read; the message names it and says why."""
+
+
+def describe(built: Any) -> dict[str, Any]:
+    """A built solver or dataset as plain data: `_target_`, `version` and every field, defaults included."""
+    kind = type(built)
+    fields = {f.name: _plain(getattr(built, f.name)) for f in dataclasses.fields(built)}
+    return {"_target_": f"{kind.__module__}.{kind.__qualname__}", "version": getattr(kind, "version", 0), **fields}
+
+
+def _plain(value: Any) -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return describe(value)
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    if isinstance(value, Path):
+        return str(value)
+    return value
+
+
+def key(config: Mapping[str, Any]) -> str:
+    """Sixteen hex digits of the SHA-256 of the canonical JSON of `config`."""
+    text = json.dumps(_plain(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def write(folder: Path, record: Record) -> bool:
+    """Write `record` to folder/<key>.json, whole or not at all; False if another process was first.
+
+    Raises ValueError for a record that is not one (a NaN included), and OSError where the disk is full or
+    read-only; neither leaves a file behind.
+    """
+    check(record)
+    text = json.dumps(record, indent=1, allow_nan=False) + "\n"
+    return write_new(folder / f"{record['key']}.json", text.encode())
+
+
+def write_new(path: Path, content: bytes) -> bool:
+    """Create `path` with `content` in one step; False, and nothing changed, if it exists."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(temporary, path)  # unlike os.replace, fails where the record is there already
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    return True
+
+
+def sweep_stale(folder: Path) -> None:
+    """Remove temporary files in `folder` whose process is gone."""
+    for path in folder.glob("*.tmp.*"):
+        pid = path.name.rsplit(".", 1)[1]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            path.unlink(missing_ok=True)
+
+
+def read(path: Path) -> Record:
+    """Read one record. Raises RecordError for anything that is not one."""
+    try:
+        record = json.loads(path.read_bytes(), parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise RecordError(f"{path}: not a record ({error})") from None
+    try:
+        check(record)
+    except ValueError as error:
+        raise RecordError(f"{path}: {error}") from None
+    if path.stem != record["key"]:
+        raise RecordError(f"{path}: holds the record of key {record['key']}")
+    return record
+
+
+def read_all(folders: Iterable[Path]) -> tuple[list[Record], list[str]]:
+    """All records of the folders, the first of each key, and a line for each file that is not one."""
+    records: dict[str, Record] = {}
+    problems = []
+    for folder in folders:
+        for path in sorted(folder.glob("*.json")):
+            try:
+                record = read(path)
+            except (RecordError, OSError) as error:
+                problems.append(str(error))
+                continue
+            records.setdefault(record["key"], record)
+    return list(records.values()), problems
+
+
+def check(record: Any) -> None:
+    """Raise ValueError, saying what is wrong, unless `record` has the shape described above."""
+    if not isinstance(record, dict):
+        raise ValueError("not a JSON object")
+    if missing := [name for name in KEYS if name not in record]:
+        raise ValueError(f"lacks {', '.join(missing)}")
+    schema = record["schema"]
+    if not isinstance(schema, int) or schema > SCHEMA:
+        raise ValueError(f"has schema {schema!r}; this version reads up to {SCHEMA}: update cnf-ot-bench")
+    if record["status"] not in STATUSES:
+        raise ValueError(f"has the unknown status {record['status']!r}")
+    for name, kind in (
+        ("config", dict),
+        ("metrics", dict),
+        ("certificates", dict),
+        ("cost", dict),
+        ("env", dict),
+        ("trace", list),
+        ("key", str),
+        ("started", str),
+    ):
+        if not isinstance(record[name], kind):
+            raise ValueError(f"{name} is not a {kind.__name__}")
+    for name, value in record["metrics"].items():
+        if value is not None and not _finite(value):
+            raise ValueError(f"metric {name} is {value!r}, not a finite number or null")
+    for name, value in record["certificates"].items():
+        if not isinstance(value, dict) or set(value) != {"value", "limit", "ok"}:
+            raise ValueError(f"certificate {name} is not {{value, limit, ok}}")
+
+
+def _finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _refuse(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")

@@ -1,0 +1,117 @@
+"""Measures, problems and the conventions of the whole suite, written once.
+
+Conventions
+-----------
+* Points are tensors of shape (n, d); values, such as log-densities, have shape (n,).
+* Time runs over [0, 1] and vector fields are called f(t, x).
+* `forward` carries the source to the target: data -> normal for density estimation.
+* The cost of transport is c(x, y) = 1/2 |x - y|^2, so that the optimal cost is 1/2 W2^2.
+* Log-densities are in nats, in the preprocessed coordinates, with no Jacobian of a scaling added.
+* Randomness is an argument: every draw takes a `torch.Generator`, and lands on its device.
+* Floating point numbers have torch's default dtype when a dataset is loaded; everything after that
+  takes device and dtype from its inputs.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import ClassVar, Protocol, runtime_checkable
+
+import torch
+from torch import Generator, Tensor
+
+Points = Tensor  # (n, d)
+Values = Tensor  # (n,)
+Map = Callable[[Points], Points]
+
+
+@runtime_checkable
+class Measure(Protocol):
+    """A probability measure on R^dim that can be sampled."""
+
+    @property
+    def dim(self) -> int: ...
+
+    def sample(self, n: int, rng: Generator) -> Points:
+        """Draw n independent points, shape (n, dim), on the device of `rng`."""
+        ...
+
+
+@runtime_checkable
+class Density(Measure, Protocol):
+    """A measure whose log-density is known."""
+
+    def log_prob(self, x: Points) -> Values:
+        """The log-density at x in nats: (n, dim) -> (n,), in the dtype of x."""
+        ...
+
+
+class DataError(ValueError):
+    """Data that is missing or not what it should be. The message says what to do about it."""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """The empirical measure of `train` (n, d); `valid` (m, d) may serve early stopping."""
+
+    train: Tensor
+    valid: Tensor
+
+    def __post_init__(self) -> None:
+        for name, part in (("train", self.train), ("valid", self.valid)):
+            if part.ndim != 2 or len(part) == 0 or not bool(torch.isfinite(part).all()):
+                raise DataError(f"{name} must be a non-empty (n, d) array of finite numbers, not {tuple(part.shape)}")
+        if self.train.shape[1] != self.valid.shape[1]:
+            raise DataError(f"train has {self.train.shape[1]} columns and valid {self.valid.shape[1]}")
+
+    @property
+    def dim(self) -> int:
+        return self.train.shape[1]
+
+    def sample(self, n: int, rng: Generator) -> Points:
+        """Draw n rows of `train` with replacement."""
+        rows = torch.randint(len(self.train), (n,), generator=rng, device=rng.device)
+        return self.train[rows]
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What is known exactly about a problem; None where nothing is.
+
+    `cost` is 1/2 W2^2 between source and target, `map` the optimal map from source to target, and
+    `nll` the entropy of the source in nats: no model's expected negative log-likelihood is below it.
+    """
+
+    cost: float | None = None
+    map: Map | None = None
+    nll: float | None = None
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Carry `source` to `target`; judged on the points `test` (n, d) of the source."""
+
+    source: Measure
+    target: Measure
+    test: Tensor
+    truth: Truth = field(default_factory=Truth)
+
+    def to(self, device: torch.device) -> "Problem":
+        """The same problem with its stored points on `device` (analytic measures follow their rng)."""
+        source = self.source
+        if isinstance(source, Samples):
+            source = Samples(source.train.to(device), source.valid.to(device))
+        return replace(self, source=source, test=self.test.to(device))
+
+
+class Dataset(Protocol):
+    """A frozen dataclass of settings which loads a problem.
+
+    `version` is raised whenever the numbers that `load` gives change; it is part of a record's key.
+    """
+
+    version: ClassVar[int]
+
+    def load(self, root: Path) -> Problem:
+        """Read or make the problem; `root` is the data root. Raises DataError with the remedy."""
+        ...

@@ -1,0 +1,90 @@
+"""The interface of every solver: `solver.start(source, target, rng)` gives a `Fit`, a fit gives `Transport`s."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from torch import Generator, Tensor
+
+from datasets.base import Map, Measure, Points, Values
+
+
+class Diverged(ArithmeticError):
+    """A numerical method that broke down: its message becomes the record's `reason`, its status `diverged`."""
+
+
+@dataclass(frozen=True)
+class Transport:
+    """A transport between source and target; what a solver cannot give is None.
+
+    `forward` (n, d) -> (n, d) carries the source to the target and `inverse` the target to the source, so that
+    generating data is `inverse(target.sample(n, rng))`. `log_prob` (n, d) -> (n,) is the density which the
+    solver gives the source, in nats. `path(x, t)` is the point x(t), t in [0, 1], of the curve that starts at x.
+    `cost` is the solver's own estimate of 1/2 W2^2, `parameters` the number of numbers it has learnt.
+    """
+
+    forward: Map | None = None
+    inverse: Map | None = None
+    log_prob: Callable[[Points], Values] | None = None
+    path: Callable[[Points, float], Points] | None = None
+    cost: float | None = None
+    parameters: int | None = None
+
+
+class Fit(Protocol):
+    """A solve under way."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the solver's own schedule has ended."""
+        ...
+
+    def step(self) -> Mapping[str, float]:
+        """Take one step: the only thing on the clock.
+
+        Returns the terms of the loss, by name, with their sum as `loss`. The names `nfe_forward` and
+        `nfe_backward` are the function evaluations of this step. Raises Diverged.
+        """
+        ...
+
+    def validated(self, loss: float) -> None:
+        """Told after each validation, for plateau schedules; else a no-op."""
+        ...
+
+    def transport(self, use: str = "test", effort: float = 1.0) -> Transport:
+        """The transport found so far.
+
+        `use` "valid" or "test" picks the number of integration steps; `effort` 2 takes twice as many, or
+        tolerances smaller by 2**order. The result may share the fit's weights: use it before the next step.
+        """
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """Tensors and plain values only, so that `torch.load(weights_only=True)` reads it. May share memory."""
+        ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continue from `state` along the same trajectory."""
+        ...
+
+
+class Solver(Protocol):
+    """A frozen dataclass of hyperparameters, each with a default.
+
+    `version` is raised whenever the solver's numbers or speed change; it is part of a record's key.
+    """
+
+    version: ClassVar[int]
+
+    def unfit(self, source: Measure, target: Measure) -> str | None:
+        """Why this solver cannot take the problem, with the remedy; None if it can."""
+        ...
+
+    def start(self, source: Measure, target: Measure, rng: Generator) -> Fit:
+        """Begin a solve on the device of `rng`, in the dtype of `source.sample`."""
+        ...
+
+
+def probe(measure: Measure, rng: Generator) -> Tensor:
+    """One point of the measure (1, d), to learn dtype and device from, without moving `rng` on."""
+    return measure.sample(1, rng.clone_state())

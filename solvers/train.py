@@ -1,0 +1,178 @@
+"""What neural solvers share: batches, optimiser, learning-rate schedule, and the state of a training."""
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Generator, Tensor, nn
+
+from datasets.base import Measure, Samples
+from solvers.base import Diverged
+
+DEFAULT_BATCH = 4096
+
+Loss = Callable[[Tensor], tuple[Tensor, Mapping[str, float]]]  # batch -> (loss, its terms by name)
+
+
+@contextmanager
+def seeded(rng: Generator) -> Iterator[None]:
+    """Within, torch's global generator is seeded from `rng`: constructors of modules draw from no other."""
+    seed = int(torch.randint(2**62, (), generator=rng, device=rng.device))
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def batch_unfit(source: Measure, batch_size: int | None) -> str | None:
+    """Why `batch_size` does not suit `source`; None if it does."""
+    if batch_size is None:
+        return None
+    if batch_size < 1:
+        return f"batch_size is {batch_size}: set solver.batch_size to 1 or more"
+    if isinstance(source, Samples) and batch_size > len(source.train):
+        rows = len(source.train)
+        return f"batch_size {batch_size} exceeds the {rows} training rows: set solver.batch_size to {rows} or less"
+    return None
+
+
+class Batches:
+    """Training batches of a measure: shuffled epochs of stored rows, or fresh draws of an analytic measure.
+
+    An epoch's last rows, where they do not fill a batch, are left out, as is usual. `batch_size` None means
+    4096, or all training rows where there are fewer.
+    """
+
+    def __init__(self, source: Measure, batch_size: int | None, rng: Generator) -> None:
+        self.source = source
+        self.rng = rng
+        self.size = batch_size or DEFAULT_BATCH
+        if batch_size is None and isinstance(source, Samples):
+            self.size = min(DEFAULT_BATCH, len(source.train))
+        self.order: Tensor | None = None
+        self.position = 0
+
+    def next(self) -> Tensor:
+        """The next batch (batch_size, d)."""
+        if not isinstance(self.source, Samples):
+            return self.source.sample(self.size, self.rng)
+        rows = len(self.source.train)
+        if self.order is None or self.position + self.size > rows:
+            self.order = torch.randperm(rows, generator=self.rng, device=self.rng.device)
+            self.position = 0
+        chosen = self.order[self.position : self.position + self.size]
+        self.position += self.size
+        return self.source.train[chosen]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rng": self.rng.get_state(), "order": self.order, "position": self.position}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.rng.set_state(state["rng"].cpu())
+        self.order = state["order"]
+        self.position = state["position"]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Learning rate lr / drop_factor**drops, where drops counts
+
+    the multiples of `drop_every` steps gone by, or the times that validation did not improve for `patience`
+    steps; when `patience` runs out after `max_drops` drops, training is done.
+    """
+
+    lr: float
+    drop_factor: float = 10.0
+    drop_every: int | None = None
+    patience: int | None = None
+    max_drops: int = 3
+
+
+class Training:
+    """ADAM on a model, over the batches of a measure: the mutable part of a neural fit."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batches: Batches,
+        schedule: Schedule,
+        max_steps: int | None,
+        weight_decay: float = 0.0,
+    ) -> None:
+        self.model = model
+        self.batches = batches
+        self.schedule = schedule
+        self.max_steps = max_steps
+        self.optimizer = torch.optim.Adam(model.parameters(), lr=schedule.lr, weight_decay=weight_decay, fused=True)
+        self.steps = 0
+        self.drops = 0
+        self.best = math.inf
+        self.best_step = 0
+        self.stopped = False
+
+    @property
+    def done(self) -> bool:
+        return self.stopped or (self.max_steps is not None and self.steps >= self.max_steps)
+
+    @property
+    def parameters(self) -> int:
+        """Trained numbers."""
+        return sum(p.numel() for p in self.model.parameters() if p.requires_grad)
+
+    def step(self, loss_of: Loss) -> dict[str, float]:
+        """One batch, one gradient, one update. Raises Diverged where the loss is not finite."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss, terms = loss_of(self.batches.next())
+        value = loss.item()
+        if not math.isfinite(value):
+            raise Diverged(f"the loss is {value} at step {self.steps}")
+        loss.backward()
+        self.optimizer.step()
+        self.steps += 1
+        every = self.schedule.drop_every
+        if every is not None and self.steps % every == 0:
+            self._drop()
+        return {"loss": value, **terms}
+
+    def validated(self, loss: float) -> None:
+        """Drop the learning rate, and in the end stop, where `loss` no longer improves."""
+        if loss < self.best:
+            self.best, self.best_step = loss, self.steps
+            return
+        patience = self.schedule.patience
+        if patience is None or self.steps - self.best_step < patience:
+            return
+        if self.drops >= self.schedule.max_drops:
+            self.stopped = True
+            return
+        self._drop()
+        self.best_step = self.steps
+
+    def _drop(self) -> None:
+        self.drops += 1
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schedule.lr / self.schedule.drop_factor**self.drops
+
+    def state_dict(self) -> dict[str, Any]:
+        return {
+            "model": self.model.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "batches": self.batches.state_dict(),
+            "steps": self.steps,
+            "drops": self.drops,
+            "best": self.best,
+            "best_step": self.best_step,
+            "stopped": self.stopped,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.model.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.batches.load_state_dict(state["batches"])
+        self.steps = state["steps"]
+        self.drops = state["drops"]
+        self.best = state["best"]
+        self.best_step = state["best_step"]
+        self.stopped = state["stopped"]
