@@ -1,0 +1,53 @@
+# Every target sets up .venv by itself on first use. RUN=... passes arguments on, as in `make report RUN=records=results/reference/x`.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+RUN ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup bench test test-all check-fast lint report data speed clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(READY) ## set up .venv with the pinned dependencies
+
+# torch first: the CPU build of the same version, where pip is pointed at one, satisfies everything after it.
+$(READY): requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "cnf-ot-bench needs Python 3.11 to 3.13, not %d.%d: try make PYTHON=python3.11" % sys.version_info[:2])'
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "installing the pinned dependencies into $(VENV)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.txt)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+bench: $(READY) ## run suite=quick, print the table, write results/report/
+	@$(BIN)/python -m bench.run -m suite=quick $(RUN)
+	@$(BIN)/python -m bench.report records=results/runs
+
+test: $(READY) ## the fast tests
+	@$(BIN)/python -m pytest
+
+test-all: $(READY) ## the slow tests too
+	@$(BIN)/python -m pytest -m ""
+
+check-fast: $(READY) ## exact work counters against the committed ones
+	@$(BIN)/python -m bench.check --counters
+
+lint: $(READY) ## ruff and mypy
+	@$(BIN)/python -m ruff check .
+	@$(BIN)/python -m ruff format --check .
+	@$(BIN)/python -m mypy
+
+report: $(READY) ## records to tables, figures and results/report/index.html
+	@$(BIN)/python -m bench.report $(RUN)
+
+data: $(READY) ## fetch the five standard tabular sets (RUN=power for one)
+	@$(BIN)/python -m datasets.download $(or $(RUN),all)
+
+speed: $(READY) ## micro-benchmarks
+	@$(BIN)/python -m pytest tests/speed --benchmark-enable --benchmark-only $(RUN)
+
+clean: ## remove what was made, but not results/runs
+	rm -rf $(VENV) results/report results/.sweep .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -1,0 +1,107 @@
+"""What makes a number void: each certificate is {value, limit, ok}, and a failed one greys the numbers beside it.
+
+A value of None (with ok False) is one that is not finite, or whose computation broke down. What a transport
+cannot give is not certified, and left out.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Generator
+
+from bench.grid import box_around, density_on, integral
+from bench.metrics import MAX_ROWS, subset
+from datasets.base import Points, Problem, Values
+from solvers.base import Diverged, Fit, Transport
+
+NON_FINITE_LIMIT = 0.0
+NLL_EFFORT_LIMIT = 0.01  # nats
+INVERSE_LIMIT = 1e-2
+INTEGRAL_LIMIT = 1e-3
+
+ROWS = 2000
+CELLS = {1: 4096, 2: 256}  # a side, by dimension
+MARGIN = 0.2
+
+Certificate = dict[str, Any]
+
+
+def certify(problem: Problem, fit: Fit, transport: Transport, rng: Generator) -> dict[str, Certificate]:
+    """All certificates that `transport`, which `fit` gave at effort 1, can be asked for, by name.
+
+    * finite: share of the numbers in forward(x), inverse(forward(x)) and log_prob(x) that are not finite, over at
+      most MAX_ROWS test points.
+    * inverse: max |inverse(forward(x)) - x| over at most ROWS of them.
+    * nll_effort: |NLL at effort 1 - NLL at effort 2| in nats over the same.
+    * density_integral: |integral of exp(log_prob) - 1| in one and two dimensions.
+    """
+    test = subset(problem.test, MAX_ROWS, rng)
+    forward, inverse, log_prob = transport.forward, transport.inverse, transport.log_prob
+    certificates = {"finite": _judge(lambda: _share_non_finite(transport, test), NON_FINITE_LIMIT)}
+    if forward is not None and inverse is not None:
+        certificates["inverse"] = _judge(lambda: _inverse_error(transport, test[:ROWS]), INVERSE_LIMIT)
+    if log_prob is not None:
+        certificates["nll_effort"] = _judge(lambda: _nll_change(fit, log_prob, test[:ROWS]), NLL_EFFORT_LIMIT)
+        if problem.source.dim in CELLS:
+            certificates["density_integral"] = _judge(
+                lambda: abs(mass(problem, transport, log_prob, rng) - 1), INTEGRAL_LIMIT
+            )
+    return certificates
+
+
+def _judge(measure: Callable[[], float], limit: float) -> Certificate:
+    try:
+        value = measure()
+    except Diverged:
+        value = math.nan
+    known = math.isfinite(value)
+    return {"value": value if known else None, "limit": limit, "ok": known and value <= limit}
+
+
+def _share_non_finite(transport: Transport, test: Points) -> float:
+    outputs = []
+    if transport.log_prob is not None:
+        outputs.append(transport.log_prob(test))
+    if transport.forward is not None:
+        outputs.append(transport.forward(test))
+        if transport.inverse is not None:
+            outputs.append(transport.inverse(outputs[-1]))
+    if not outputs:
+        return 0.0
+    numbers = torch.cat([output.detach().flatten() for output in outputs])
+    return (~numbers.isfinite()).double().mean().item()
+
+
+def _inverse_error(transport: Transport, test: Points) -> float:
+    assert transport.forward is not None
+    assert transport.inverse is not None
+    back = transport.inverse(transport.forward(test))
+    return (back - test).detach().double().norm(dim=1).max().item()
+
+
+def _nll_change(fit: Fit, log_prob: Callable[[Points], Values], test: Points) -> float:
+    # evaluated first: the transports of one fit may share its weights and buffers
+    usual = log_prob(test).detach().double().mean().item()
+    finer = fit.transport("test", 2.0).log_prob
+    assert finer is not None, "a density at effort 1 but none at effort 2"
+    return abs(usual - finer(test).detach().double().mean().item())
+
+
+def mass(problem: Problem, transport: Transport, log_prob: Callable[[Points], Values], rng: Generator) -> float:
+    """The integral of exp(log_prob) by the trapezoid rule on a box around generated and test points.
+
+    The number of cells a side is doubled, once, where every other grid point gives another integral by more than
+    the limit. For a smooth density this overestimates the error by far, see `bench.grid.integral`.
+    """
+    points = [problem.test]
+    if transport.inverse is not None:
+        points.append(transport.inverse(problem.target.sample(MAX_ROWS, rng)).detach())
+    box = box_around(torch.cat(points), MARGIN)
+    cells = CELLS[problem.source.dim]
+    density = density_on(box, cells, log_prob)
+    coarse = density[(slice(None, None, 2),) * density.ndim]
+    if abs(integral(density, box) - integral(coarse, box)) > INTEGRAL_LIMIT:
+        density = density_on(box, 2 * cells, log_prob)
+    return integral(density, box)

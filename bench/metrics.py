@@ -1,0 +1,300 @@
+"""What a transport is judged by: METRICS, name -> f(evaluation) -> float | None.
+
+A metric is None where the transport cannot give it or the truth is not known. Distances between samples compare
+generated points, inverse(target.sample(n)), with as many test points, at most MAX_ROWS of each. All sums are taken
+in float64. To add a metric, write the function, formula and source in its docstring, and add it to the list below.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from torch import Generator, Tensor
+
+from datasets.base import Density, Points, Problem, Values
+from solvers.base import Diverged, Transport
+
+MAX_ROWS = 10_000
+PROJECTIONS = 200
+CHUNK = 500
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """A transport at work on a problem; each expensive part is computed once, when first asked for.
+
+    Every part is None where the transport does not give it. Raises Diverged where one is not finite.
+    """
+
+    problem: Problem
+    transport: Transport
+    rng: Generator
+
+    @cached_property
+    def log_q(self) -> Values | None:
+        """The transport's log-density at the test points (n,)."""
+        if self.transport.log_prob is None:
+            return None
+        return finite("log_prob", self.transport.log_prob(self.problem.test))
+
+    @cached_property
+    def log_p(self) -> Values | None:
+        """The exact log-density of the source at the test points (n,), where the source knows it."""
+        if not isinstance(self.problem.source, Density):
+            return None
+        return finite("the exact log-density", self.problem.source.log_prob(self.problem.test))
+
+    @cached_property
+    def forward(self) -> Points | None:
+        """The test points, carried to the target (n, d)."""
+        if self.transport.forward is None:
+            return None
+        return finite("forward", self.transport.forward(self.problem.test))
+
+    @cached_property
+    def back(self) -> Points | None:
+        """The test points, carried to the target and back (n, d)."""
+        if self.transport.forward is None or self.transport.inverse is None:
+            return None
+        return finite("inverse", self.transport.inverse(self.transport.forward(self.problem.test)))
+
+    @cached_property
+    def optimal(self) -> Points | None:
+        """The test points under the optimal map (n, d), where that is known."""
+        return None if self.problem.truth.map is None else finite("the optimal map", self.problem.truth.map(self.test))
+
+    @property
+    def test(self) -> Points:
+        """The test points (n, d) in float64."""
+        return self.problem.test.double()
+
+    @cached_property
+    def generated(self) -> Points | None:
+        """Points drawn from the model (min(n, MAX_ROWS), d)."""
+        if self.transport.inverse is None:
+            return None
+        n = min(len(self.problem.test), MAX_ROWS)
+        return finite("inverse", self.transport.inverse(self.problem.target.sample(n, self.rng)))
+
+    @cached_property
+    def held_out(self) -> Points:
+        """Test points to compare the generated ones with (min(n, MAX_ROWS), d)."""
+        return subset(self.test, MAX_ROWS, self.rng)
+
+    @cached_property
+    def pairs(self) -> "tuple[Pairs, Pairs, Pairs] | None":
+        """Sums over pairs: generated-generated, test-test, generated-test. None for fewer than two points."""
+        if self.generated is None or len(self.held_out) < 2:
+            return None
+        x, y = self.generated, self.held_out
+        return Pairs.of(x, x), Pairs.of(y, y), Pairs.of(x, y)
+
+
+Metric = Callable[[Evaluation], float | None]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Sums over all pairs (x_i, y_j), n m of them, of exp(-s), exp(-s/2) and sqrt(s), where s = |x_i - y_j|^2."""
+
+    n: int
+    m: int
+    kernel: float
+    wide_kernel: float
+    distance: float
+
+    @classmethod
+    def of(cls, x: Points, y: Points) -> "Pairs":
+        kernel, wide_kernel, distance = 0.0, 0.0, 0.0
+        for rows in x.split(CHUNK):
+            d = torch.cdist(rows, y)
+            wide = (-0.5 * d.square()).exp()
+            distance += d.sum().item()
+            wide_kernel += wide.sum().item()
+            kernel += wide.square().sum().item()
+        return cls(len(x), len(y), kernel, wide_kernel, distance)
+
+
+def evaluate(problem: Problem, transport: Transport, rng: Generator) -> dict[str, float | None]:
+    """All metrics by name. Raises Diverged, naming what it is, where anything is not finite."""
+    evaluation = Evaluation(problem, transport, rng)
+    values = {name: metric(evaluation) for name, metric in METRICS.items()}
+    for name, value in values.items():
+        if value is not None and not math.isfinite(value):
+            raise Diverged(f"metric {name} is {value}")
+    return values
+
+
+def finite(name: str, values: Tensor) -> Tensor:
+    """`values` in float64, without their graph. Raises Diverged unless all are finite."""
+    rows = values.detach().double().reshape(len(values), -1)
+    if bad := int((~rows.isfinite()).any(1).sum()):
+        raise Diverged(f"{name} is not finite at {bad} of {len(values)} points")
+    return values.detach().double()
+
+
+def subset(points: Points, n: int, rng: Generator) -> Points:
+    """All points, or `n` of them drawn without replacement: files of test points can be sorted."""
+    if len(points) <= n:
+        return points
+    return points[torch.randperm(len(points), generator=rng, device=rng.device)[:n]]
+
+
+def _mean(values: Values | None) -> float | None:
+    return None if values is None else values.mean().item()
+
+
+def _stderr(values: Values | None) -> float | None:
+    """The sample's standard deviation over sqrt(n)."""
+    return None if values is None or len(values) < 2 else values.std().item() / math.sqrt(len(values))
+
+
+def _norms(e: Evaluation) -> Values | None:
+    return None if e.back is None else (e.back - e.test).norm(dim=1)
+
+
+def _gaps(e: Evaluation) -> Values | None:
+    return None if e.log_p is None or e.log_q is None else e.log_p - e.log_q
+
+
+def nll(e: Evaluation) -> float | None:
+    """Negative log-likelihood, mean of -log q(x) over the test points, in nats."""
+    return None if e.log_q is None else -e.log_q.mean().item()
+
+
+def nll_stderr(e: Evaluation) -> float | None:
+    """Standard error of `nll`."""
+    return _stderr(e.log_q)
+
+
+def nll_gap(e: Evaluation) -> float | None:
+    """Mean of log p(x) - log q(x) over the test points, in nats: KL(p || q), estimated in pairs.
+
+    The pairing removes the scatter of log p, so the error is far below that of `nll` minus the entropy.
+    """
+    return _mean(_gaps(e))
+
+
+def nll_gap_stderr(e: Evaluation) -> float | None:
+    """Standard error of `nll_gap`."""
+    return _stderr(_gaps(e))
+
+
+def mmd(e: Evaluation) -> float | None:
+    """Squared maximum mean discrepancy with k(x, y) = exp(-|x - y|^2), unbiased (so it can be negative).
+
+    mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j)
+    (Gretton et al. 2012, eq. 3).
+    """
+    if e.pairs is None:
+        return None
+    xx, yy, xy = e.pairs
+    within = sum((p.kernel - p.n) / (p.n * (p.n - 1)) for p in (xx, yy))
+    return within - 2 * xy.kernel / (xy.n * xy.m)
+
+
+def mmd_otflow(e: Evaluation) -> float | None:
+    """The variant of the OT-Flow paper (Onken et al. 2021): k(x, y) = exp(-|x - y|^2 / 2), i = j included (biased).
+
+    1/N^2 sum k(x_i, x_j) + 1/M^2 sum k(y_i, y_j) - 2/(N M) sum k(x_i, y_j).
+    """
+    if e.pairs is None:
+        return None
+    xx, yy, xy = (p.wide_kernel / (p.n * p.m) for p in e.pairs)
+    return xx + yy - 2 * xy
+
+
+def energy_distance(e: Evaluation) -> float | None:
+    """Energy distance 2 E|x - y| - E|x - x'| - E|y - y'|, unbiased (x' and y' are other points than x and y).
+
+    No root is taken: this is the square of a metric (Szekely and Rizzo 2013, eq. 5).
+    """
+    if e.pairs is None:
+        return None
+    xx, yy, xy = e.pairs
+    within = sum(p.distance / (p.n * (p.n - 1)) for p in (xx, yy))
+    return 2 * xy.distance / (xy.n * xy.m) - within
+
+
+def sliced_wasserstein(e: Evaluation) -> float | None:
+    """Sliced Wasserstein distance of order 2, sqrt(mean over theta of W2^2(theta . x, theta . y)), a distance.
+
+    PROJECTIONS directions theta, uniform on the sphere. In one dimension, with as many x as y, the optimal
+    coupling joins the sorted points (Bonneel et al. 2015, section 3).
+    """
+    if e.generated is None:
+        return None
+    assert e.generated.shape == e.held_out.shape
+    theta = torch.randn(
+        e.problem.target.dim, PROJECTIONS, generator=e.rng, device=e.rng.device, dtype=e.generated.dtype
+    )
+    theta = theta / theta.norm(dim=0)
+    x, y = ((points @ theta).sort(dim=0).values for points in (e.generated, e.held_out))
+    return (x - y).square().mean().sqrt().item()
+
+
+def inverse_error_mean(e: Evaluation) -> float | None:
+    """Mean of |f^-1(f(x)) - x| over the test points."""
+    return _mean(_norms(e))
+
+
+def inverse_error_max(e: Evaluation) -> float | None:
+    """Maximum of |f^-1(f(x)) - x| over the test points."""
+    norms = _norms(e)
+    return None if norms is None else norms.max().item()
+
+
+def transport_cost(e: Evaluation) -> float | None:
+    """Mean of 1/2 |f(x) - x|^2 over the test points: the cost of the map that was found."""
+    return None if e.forward is None else 0.5 * (e.forward - e.test).square().sum(1).mean().item()
+
+
+def cost_gap(e: Evaluation) -> float | None:
+    """(transport_cost - C) / C, where C is the optimal cost; negative where the map misses the target."""
+    cost, optimal = transport_cost(e), e.problem.truth.cost
+    return None if cost is None or not optimal else (cost - optimal) / optimal
+
+
+def l2_uvp(e: Evaluation) -> float | None:
+    """Unexplained variance 100 E|T - T*|^2 / tr Cov(target) in per cent (Korotin et al. 2021, eq. 14).
+
+    The target's covariance is that of T*(x) over the test points.
+    """
+    if e.forward is None or e.optimal is None:
+        return None
+    return 100 * (e.forward - e.optimal).square().sum(1).mean().item() / e.optimal.var(0).sum().item()
+
+
+def cosine(e: Evaluation) -> float | None:
+    """<T - id, T* - id> / (|T - id| |T* - id|) in L2 of the source (Korotin et al. 2021, section 4).
+
+    None where either map moves nothing.
+    """
+    if e.forward is None or e.optimal is None:
+        return None
+    found, optimal = e.forward - e.test, e.optimal - e.test
+    norms = found.norm().item() * optimal.norm().item()
+    return (found * optimal).sum().item() / norms if norms else None
+
+
+METRICS: dict[str, Metric] = {
+    metric.__name__: metric
+    for metric in (
+        nll,
+        nll_stderr,
+        nll_gap,
+        nll_gap_stderr,
+        mmd,
+        mmd_otflow,
+        sliced_wasserstein,
+        energy_distance,
+        inverse_error_mean,
+        inverse_error_max,
+        transport_cost,
+        cost_gap,
+        l2_uvp,
+        cosine,
+    )
+}

@@ -1,0 +1,83 @@
+"""What the figures of a two-dimensional problem are drawn from: one small .npz file a run.
+
+    box (2, 2)               low and high corner of the grid, around the test points
+    model, truth (160, 160)  densities at the centres of the grid's cells, first axis first
+    test, generated (2000, 2), forward (2000, 2)    test points, points of the model, test points carried over
+    paths (17, 64, 2)        the first 64 of `test`, at 17 even times over [0, 1]
+
+What a transport cannot give is not in the file. Reading it needs no torch, and this module imports none.
+"""
+
+import io
+import zipfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.record import write_new
+
+if TYPE_CHECKING:
+    from torch import Generator, Tensor
+
+    from datasets.base import Problem
+    from solvers.base import Transport
+
+GRID = 160
+POINTS = 2000
+PATHS = 64
+TIMES = 17
+MARGIN = 0.1
+
+Arrays = dict[str, NDArray[np.floating]]
+
+
+def save(path: Path, problem: "Problem", transport: "Transport", rng: "Generator") -> bool:
+    """Write the picture of `transport`, whole or not at all; False if it exists or the problem is not 2-d."""
+    if problem.source.dim != 2:
+        return False
+    content = io.BytesIO()
+    np.savez_compressed(content, **_draw(problem, transport, rng))  # type: ignore[arg-type]
+    return write_new(path, content.getvalue())
+
+
+def load(path: Path) -> Arrays:
+    """The arrays of a picture by name. Raises ValueError for a file that is not one."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path}: not a picture ({error})") from None
+
+
+def _draw(problem: "Problem", transport: "Transport", rng: "Generator") -> Arrays:
+    import torch
+
+    from bench.grid import Box, box_around, density_on
+    from bench.metrics import subset
+    from datasets.base import Density
+
+    test = subset(problem.test, POINTS, rng)
+    box = box_around(problem.test, MARGIN)
+    half = (box.high - box.low) / (2 * GRID)
+    centres = Box(box.low + half, box.high - half)
+    arrays = {"box": _small(torch.stack((box.low, box.high)), np.float32), "test": _small(test, np.float32)}
+    # half precision: 1e-3 relative is below what a colour map shows
+    if transport.log_prob is not None:
+        arrays["model"] = _small(density_on(centres, GRID - 1, transport.log_prob), np.float16)
+    if isinstance(problem.source, Density):
+        arrays["truth"] = _small(density_on(centres, GRID - 1, problem.source.log_prob), np.float16)
+    if transport.forward is not None:
+        arrays["forward"] = _small(transport.forward(test), np.float32)
+    if transport.inverse is not None:
+        arrays["generated"] = _small(transport.inverse(problem.target.sample(POINTS, rng)), np.float32)
+    if transport.path is not None:
+        times = [i / (TIMES - 1) for i in range(TIMES)]
+        arrays["paths"] = _small(torch.stack([transport.path(test[:PATHS], t) for t in times]), np.float16)
+    return arrays
+
+
+def _small(values: "Tensor", dtype: type[np.floating]) -> NDArray[np.floating]:
+    limits = np.finfo(dtype)  # the peak of a collapsed density would become inf
+    return values.detach().double().cpu().numpy().clip(limits.min, limits.max).astype(dtype)

@@ -1,0 +1,125 @@
+"""Gaussians in any dimension, and the optimal transport between two of them in closed form."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+
+from datasets.base import Map, Measure, Points, Problem, Truth, Values
+
+TEST_SEED = 0x7E57  # far from the small seeds of runs, so that no run trains on the test points
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussian:
+    """N(mean, covariance) with mean (d,) and covariance (d, d), symmetric positive definite."""
+
+    mean: Tensor
+    covariance: Tensor
+
+    def __post_init__(self) -> None:
+        d = len(self.mean)
+        if self.covariance.shape != (d, d) or not torch.allclose(self.covariance, self.covariance.mT):
+            raise ValueError(f"a mean of length {d} needs a symmetric {d} x {d} covariance")
+
+    @property
+    def dim(self) -> int:
+        return len(self.mean)
+
+    @cached_property
+    def factor(self) -> Tensor:
+        """The lower triangular L with L L' = covariance."""
+        return torch.linalg.cholesky(self.covariance)
+
+    @cached_property
+    def whitening(self) -> Tensor:
+        """L^-1, which makes log_prob a product: cheaper than a solve, forward and backward."""
+        return torch.linalg.solve_triangular(self.factor, torch.eye(self.dim).to(self.factor), upper=False)
+
+    @cached_property
+    def entropy(self) -> float:
+        """d/2 log(2 pi e) + 1/2 log det covariance, in nats."""
+        return self.dim / 2 * math.log(2 * math.pi * math.e) + self.factor.diagonal().log().sum().item()
+
+    def sample(self, n: int, rng: Generator) -> Points:
+        noise = torch.randn(n, self.dim, generator=rng, device=rng.device)
+        return self.mean.to(noise) + noise @ self.factor.to(noise).T
+
+    def log_prob(self, x: Points) -> Values:
+        white = (x - self.mean.to(x)) @ self.whitening.to(x).T
+        # the density at x is exp(-|z|^2/2 - entropy + d/2) with z = L^-1 (x - mean)
+        return (self.dim - white.square().sum(-1)) / 2 - self.entropy
+
+
+def standard_normal(dim: int) -> Gaussian:
+    """N(0, I) on R^dim."""
+    return Gaussian(torch.zeros(dim, dtype=torch.float64), torch.eye(dim, dtype=torch.float64))
+
+
+def psd_root(covariance: Tensor) -> Tensor:
+    """The symmetric positive semidefinite square root of such a matrix."""
+    values, vectors = torch.linalg.eigh(covariance)
+    return vectors * values.clamp_min(0).sqrt() @ vectors.T
+
+
+def monge_matrix(A: Tensor, B: Tensor) -> Tensor:
+    """M = A^-1/2 (A^1/2 B A^1/2)^1/2 A^-1/2: the optimal map from N(0, A) to N(0, B) is x -> M x.
+
+    M is symmetric positive definite and M A M = B (Peyré and Cuturi 2019, remark 2.31).
+    """
+    half = psd_root(A)
+    inverse = torch.linalg.inv(half)
+    return inverse @ psd_root(half @ B @ half) @ inverse
+
+
+def transport_cost(a: Gaussian, b: Gaussian) -> float:
+    """1/2 W2^2(a, b) = 1/2 |m_a - m_b|^2 + 1/2 tr(A + B - 2 (A^1/2 B A^1/2)^1/2) (Gelbrich 1990)."""
+    half = psd_root(a.covariance)
+    bures = (a.covariance + b.covariance - 2 * psd_root(half @ b.covariance @ half)).trace()
+    return ((a.mean - b.mean).square().sum() + bures).item() / 2
+
+
+def transport_map(a: Gaussian, b: Gaussian) -> Map:
+    """The optimal map from a to b, T(x) = m_b + M (x - m_a) with M of `monge_matrix`."""
+    M = monge_matrix(a.covariance, b.covariance)
+    return lambda x: b.mean.to(x) + (x - a.mean.to(x)) @ M.to(x).T
+
+
+def held_out(source: Measure, n: int) -> Points:
+    """The n test points of an analytic source: always the same ones, on the CPU."""
+    return source.sample(n, torch.Generator().manual_seed(TEST_SEED))
+
+
+def random_gaussian(dim: int, rng: Generator) -> Gaussian:
+    """A Gaussian with mean from N(0, I) and a randomly rotated covariance of eigenvalues 1/2 to 2."""
+    mean = torch.randn(dim, generator=rng, dtype=torch.float64)
+    basis, _ = torch.linalg.qr(torch.randn(dim, dim, generator=rng, dtype=torch.float64))
+    eigenvalues = torch.logspace(-1, 1, dim, base=2.0, dtype=torch.float64)
+    covariance = basis * eigenvalues @ basis.T
+    return Gaussian(mean, (covariance + covariance.T) / 2)
+
+
+@dataclass(frozen=True)
+class Gaussians:
+    """From one random Gaussian on R^dim to another: cost, map and entropy are known in closed form."""
+
+    version: ClassVar[int] = 1
+
+    dim: int = 2
+    seed: int = 0
+    n_test: int = 10_000
+
+    def __post_init__(self) -> None:
+        if self.dim < 1 or self.n_test < 1:
+            raise ValueError(f"set dim and n_test to 1 or more; they are {self.dim} and {self.n_test}")
+
+    def load(self, root: Path) -> Problem:
+        """Make the problem; `root` is not read."""
+        rng = torch.Generator().manual_seed(self.seed)
+        source, target = random_gaussian(self.dim, rng), random_gaussian(self.dim, rng)
+        truth = Truth(transport_cost(source, target), transport_map(source, target), source.entropy)
+        return Problem(source, target, held_out(source, self.n_test), truth)

@@ -1,0 +1,87 @@
+"""Gaussian mixtures in any dimension."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Generator, Tensor
+
+from datasets.base import Points, Problem, Truth, Values
+from datasets.gaussians import Gaussian, held_out
+
+
+@dataclass(frozen=True, eq=False)
+class Mixture:
+    """sum_k weights_k N(means_k, covariances_k): shapes (k,), (k, d) and (k, d, d)."""
+
+    weights: Tensor
+    means: Tensor
+    covariances: Tensor
+
+    def __post_init__(self) -> None:
+        k, d = self.means.shape
+        if self.weights.shape != (k,) or self.covariances.shape != (k, d, d):
+            raise ValueError(f"{k} means in {d} dimensions need ({k},) weights and ({k}, {d}, {d}) covariances")
+        if bool((self.weights <= 0).any()) or abs(self.weights.sum().item() - 1) > 1e-6:
+            raise ValueError("weights must be positive and sum to 1")
+
+    @property
+    def dim(self) -> int:
+        return self.means.shape[1]
+
+    @cached_property
+    def components(self) -> tuple[Gaussian, ...]:
+        return tuple(Gaussian(m, c) for m, c in zip(self.means, self.covariances, strict=True))
+
+    @cached_property
+    def factors(self) -> Tensor:
+        return torch.stack([g.factor for g in self.components])
+
+    def sample(self, n: int, rng: Generator) -> Points:
+        u = torch.rand(n, generator=rng, device=rng.device)
+        # without the last threshold, which is 1 up to rounding, no label can be out of range
+        labels = torch.bucketize(u, self.weights.cumsum(0)[:-1].to(u), right=True)
+        noise = torch.randn(n, self.dim, generator=rng, device=rng.device)
+        # every component's factor on every point: cheaper than gathering n matrices
+        moved = noise @ self.factors.to(noise).mT
+        return self.means.to(noise)[labels] + moved[labels, torch.arange(n, device=rng.device)]
+
+    def log_prob(self, x: Points) -> Values:
+        each = torch.stack([g.log_prob(x) for g in self.components])
+        return torch.logsumexp(each + self.weights.log().to(x)[:, None], 0)
+
+
+def ring(radius: float, variance: float, dim: int = 2) -> Mixture:
+    """Eight equally likely N(c_k, variance I) with c_k = radius (cos(k pi/4), sin(k pi/4), 0, ..., 0)."""
+    angles = torch.arange(8, dtype=torch.float64) * math.pi / 4
+    means = torch.zeros(8, dim, dtype=torch.float64)
+    means[:, 0], means[:, 1] = radius * angles.cos(), radius * angles.sin()
+    covariances = (variance * torch.eye(dim, dtype=torch.float64)).expand(8, dim, dim)
+    return Mixture(torch.full((8,), 1 / 8, dtype=torch.float64), means, covariances)
+
+
+@dataclass(frozen=True)
+class MixtureToGaussian:
+    """Eight Gaussians of covariance 0.3 I on a circle of radius 4, to N(0, 0.3 I) (Ruthotto et al. 2020, section 4.1)."""
+
+    version: ClassVar[int] = 1
+    plane_entropy: ClassVar[float] = 0.0
+    """Entropy for dim 2, by quadrature of -p log p on a grid; every further dimension is independent."""
+
+    dim: int = 2
+    n_test: int = 10_000
+
+    def __post_init__(self) -> None:
+        if self.dim < 2 or self.n_test < 1:
+            raise ValueError(f"set dim to 2 or more and n_test to 1 or more; they are {self.dim} and {self.n_test}")
+
+    def load(self, root: Path) -> Problem:
+        """Make the problem; `root` is not read."""
+        source = ring(4.0, 0.3, self.dim)
+        eye = torch.eye(self.dim, dtype=torch.float64)
+        entropy = self.plane_entropy + (self.dim - 2) / 2 * math.log(2 * math.pi * math.e * 0.3)
+        target = Gaussian(torch.zeros(self.dim, dtype=torch.float64), 0.3 * eye)
+        return Problem(source, target, held_out(source, self.n_test), Truth(nll=entropy))

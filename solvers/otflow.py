@@ -1,0 +1,167 @@
+"""OT-Flow: a continuous normalizing flow whose velocity is minus the gradient of a potential.
+
+Onken, Wu Fung, Li and Ruthotto, OT-Flow: Fast and Accurate Continuous Normalizing Flows via Optimal Transport
+(AAAI 2021, arXiv 2006.00104). Trained discretize-then-optimize with RK4; training minimises, eq. (8),
+
+    J = alpha_nll C + L + alpha_hjb R,   C = E[-log rho_1(z(1)) - logdet],
+    L = E int 1/2 |v|^2 dt,   R = E int |Phi_t - 1/2 |grad_x Phi|^2| dt,   v = -grad_x Phi.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Generator, Tensor
+
+from datasets.base import Density, Map, Measure
+from solvers.base import Transport, probe
+from solvers.integrate import integrate as runge_kutta
+from solvers.potential import Evaluation, Potential
+from solvers.train import Batches, Schedule, Training, batch_unfit, seeded
+
+ROWS = 2**14  # evaluated at a time, which bounds memory
+
+
+def integrate(
+    potential: Potential, x: Tensor, n_steps: int, t0: float = 0.0, t1: float = 1.0
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Carry x (n, d) along the flow with RK4: returns z (n, d) and logdet, cost, hjb (n,) each.
+
+    dx/dt = -grad_x Phi, dlogdet/dt = -Laplacian, cost = int 1/2 |grad_x Phi|^2 dt and
+    hjb = int |Phi_t - 1/2 |grad_x Phi|^2| dt, all from t0 to t1; eq. (2), (5) and (7).
+    """
+    evaluation = Evaluation(potential)
+
+    def rates(t: float, x: Tensor) -> tuple[Tensor, ...]:
+        gradient, laplacian = evaluation.gradient_and_laplacian(_at(x, t))
+        velocity = -gradient[:, :-1]
+        kinetic = 0.5 * velocity.square().sum(1)
+        return velocity, -laplacian, kinetic, (gradient[:, -1] - kinetic).abs()
+
+    z, logdet, cost, hjb = runge_kutta(rates, x, n_steps, t0, t1)
+    return z, logdet, cost, hjb
+
+
+def advect(potential: Potential, x: Tensor, n_steps: int, t0: float = 0.0, t1: float = 1.0) -> Tensor:
+    """The points alone (n, d), which takes no Laplacian."""
+    evaluation = Evaluation(potential)
+    (z,) = runge_kutta(lambda t, x: (-evaluation.gradient(_at(x, t))[:, :-1],), x, n_steps, t0, t1)
+    return z
+
+
+def _at(x: Tensor, t: float) -> Tensor:
+    return torch.cat([x, x.new_full((len(x), 1), t)], dim=1)
+
+
+@dataclass(frozen=True)
+class OTFlow:
+    """Hyperparameters of OT-Flow; alpha_nll and alpha_hjb are the paper's alpha_C and alpha_R.
+
+    `n_steps` are the RK4 steps of training, `n_steps_valid` and `n_steps_test` those of validation and of
+    everything after training. The learning rate is divided by `lr_drop_factor` every `lr_drop_steps` steps, and
+    after `lr_patience` steps without a better validation; after `lr_max_drops` such drops, training ends.
+    """
+
+    width: int = 32
+    depth: int = 2
+    rank: int = 10
+    n_steps: int = 8
+    n_steps_valid: int = 12
+    n_steps_test: int = 16
+    alpha_nll: float = 100.0
+    alpha_hjb: float = 5.0
+    batch_size: int | None = None
+    lr: float = 0.02
+    lr_drop_factor: float = 10.0
+    lr_drop_steps: int | None = None
+    lr_patience: int | None = 400
+    lr_max_drops: int = 3
+    weight_decay: float = 0.0
+    max_steps: int | None = None
+
+    version: ClassVar[int] = 1
+
+    def __post_init__(self) -> None:
+        if min(self.n_steps, self.n_steps_valid, self.n_steps_test) < 1:
+            raise ValueError("n_steps, n_steps_valid and n_steps_test must be 1 or more")
+
+    def unfit(self, source: Measure, target: Measure) -> str | None:
+        if not isinstance(target, Density):
+            return "OT-Flow needs the target's log-density, and the target has none"
+        return batch_unfit(source, self.batch_size)
+
+    def start(self, source: Measure, target: Measure, rng: Generator) -> "OTFlowFit":
+        assert isinstance(target, Density)
+        like = probe(source, rng)
+        with seeded(rng):
+            potential = Potential(source.dim, self.width, self.depth, self.rank)
+        potential.to(device=like.device, dtype=like.dtype)
+        schedule = Schedule(self.lr, self.lr_drop_factor, self.lr_drop_steps, self.lr_patience, self.lr_max_drops)
+        batches = Batches(source, self.batch_size, rng)
+        training = Training(potential, batches, schedule, self.max_steps, self.weight_decay)
+        return OTFlowFit(self, potential, target, training)
+
+
+class OTFlowFit:
+    """An OT-Flow under training."""
+
+    def __init__(self, solver: OTFlow, potential: Potential, target: Density, training: Training) -> None:
+        self.solver = solver
+        self.potential = potential
+        self.target = target
+        self.training = training
+
+    @property
+    def done(self) -> bool:
+        return self.training.done
+
+    def step(self) -> Mapping[str, float]:
+        evaluations = 4 * self.solver.n_steps
+        return self.training.step(self._loss) | {"nfe_forward": evaluations, "nfe_backward": 0}
+
+    def _loss(self, x: Tensor) -> tuple[Tensor, Mapping[str, float]]:
+        z, logdet, cost, hjb = integrate(self.potential, x, self.solver.n_steps)
+        nll, cost, hjb = -(self.target.log_prob(z) + logdet).mean(), cost.mean(), hjb.mean()
+        loss = self.solver.alpha_nll * nll + cost + self.solver.alpha_hjb * hjb
+        return loss, {"nll": nll.item(), "transport": cost.item(), "hjb": hjb.item()}
+
+    def validated(self, loss: float) -> None:
+        self.training.validated(loss)
+
+    def transport(self, use: str = "test", effort: float = 1.0) -> Transport:
+        steps = {"valid": self.solver.n_steps_valid, "test": self.solver.n_steps_test}[use]
+        n_steps = max(1, math.ceil(steps * effort))
+        potential, target = self.potential, self.target
+
+        def log_prob(x: Tensor) -> Tensor:
+            z, logdet, _, _ = integrate(potential, x, n_steps)
+            return target.log_prob(z) + logdet
+
+        def path(x: Tensor, t: float) -> Tensor:
+            return x if t <= 0.0 else advect(potential, x, max(1, math.ceil(n_steps * t)), 0.0, t)
+
+        return Transport(
+            forward=by_rows(lambda x: advect(potential, x, n_steps)),
+            inverse=by_rows(lambda z: advect(potential, z, n_steps, 1.0, 0.0)),
+            log_prob=by_rows(log_prob),
+            path=lambda x, t: by_rows(lambda rows: path(rows, t))(x),
+            parameters=self.training.parameters,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.training.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.training.load_state_dict(state)
+
+
+def by_rows(f: Callable[[Tensor], Tensor]) -> Map:
+    """`f` on at most ROWS rows at a time, in inference mode unless the derivative in x is wanted."""
+
+    def chunked(x: Tensor) -> Tensor:
+        with torch.inference_mode(not x.requires_grad):
+            return torch.cat([f(rows) for rows in x.split(ROWS)])
+
+    return chunked
