@@ -8,7 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import ClassVar
 
@@ -86,22 +86,18 @@ def smeared(x: Points, centres: Points, weights: Tensor, sigma: float) -> Values
 class EightGaussians(Toy):
     """(4 (cos k pi/4, sin k pi/4) + 1/2 N(0, I)) / 1.414, the published constant."""
 
-    entropy: ClassVar[float] = 0.0
+    entropy: ClassVar[float] = 2.83188
 
-    @property
+    @cached_property
     def mixture(self) -> Mixture:
-        return _eight_gaussians()
+        return ring(4 / 1.414, (0.5 / 1.414) ** 2)
 
     def sample(self, n: int, rng: Generator) -> Points:
-        return self.mixture.sample(n, rng)
+        centres = polar(4 / 1.414, math.pi / 4 * choice(8, n, rng))  # six times as fast as the mixture's general way
+        return centres + 0.5 / 1.414 * normal(n, rng)
 
     def exact(self, x: Points) -> Values:
         return self.mixture.log_prob(x)
-
-
-@lru_cache
-def _eight_gaussians() -> Mixture:
-    return ring(4 / 1.414, (0.5 / 1.414) ** 2)
 
 
 class NoisyRings(Toy):
@@ -112,12 +108,15 @@ class NoisyRings(Toy):
 
     def sample(self, n: int, rng: Generator) -> Points:
         noise = self.sigma * normal(n, rng)
-        radius = torch.tensor(self.radii).to(noise)[choice(len(self.radii), n, rng)]
+        radius = noise.new_tensor(self.radii)[choice(len(self.radii), n, rng)]
         return polar(radius, 2 * math.pi * uniform(n, rng)) + noise
 
     def exact(self, x: Points) -> Values:
-        """Averages N(x; R (cos a, sin a), sigma^2 I) over a: exp(-(r^2 + R^2)/(2 sigma^2)) I_0(r R/sigma^2) at r = |x|."""
-        r, R = x.norm(dim=1)[:, None], torch.tensor(self.radii).to(x)
+        """The mean over R of exp(-(r^2 + R^2)/(2 sigma^2)) I_0(r R/sigma^2) / (2 pi sigma^2), at r = |x|.
+
+        I_0 comes from the integral of the noise's density over the angle.
+        """
+        r, R = x.norm(dim=1)[:, None], x.new_tensor(self.radii)
         # i0e is exp(-z) I_0(z), which does not overflow
         each = torch.special.i0e(r * R / self.sigma**2).log() - (r - R).square() / (2 * self.sigma**2)
         return torch.logsumexp(each, 1) - math.log(2 * math.pi * self.sigma**2 * len(self.radii))
@@ -127,7 +126,7 @@ class NoisyRings(Toy):
 class Circles(NoisyRings):
     """Circles of radius 1 and 1/2 with noise of 0.08, times 3."""
 
-    entropy: ClassVar[float] = 0.0
+    entropy: ClassVar[float] = 3.26814
     radii: ClassVar[tuple[float, ...]] = (3.0, 1.5)
     sigma: ClassVar[float] = 0.24
 
@@ -136,7 +135,7 @@ class Circles(NoisyRings):
 class Rings(NoisyRings):
     """Circles of radius 3, 2.25, 1.5 and 0.75 with noise of 0.08."""
 
-    entropy: ClassVar[float] = 0.0
+    entropy: ClassVar[float] = 2.62318
     radii: ClassVar[tuple[float, ...]] = (3.0, 2.25, 1.5, 0.75)
     sigma: ClassVar[float] = 0.08
 
@@ -145,7 +144,7 @@ class Rings(NoisyRings):
 class Moons(Toy):
     """(cos a, sin a) or (1 - cos a, 1/2 - sin a), a ~ U[0, pi], with noise of 0.1; times 2, plus (-1, -0.2)."""
 
-    entropy: ClassVar[float] = 0.0
+    entropy: ClassVar[float] = 2.39388
     sigma: ClassVar[float] = 0.2
 
     def _arc(self, angle: Tensor, inner: Tensor) -> Points:
@@ -166,7 +165,7 @@ class Moons(Toy):
 class SwissRoll(Toy):
     """(t (cos t, sin t) + N(0, I)) / 5 with t ~ U[1.5 pi, 4.5 pi]."""
 
-    entropy: ClassVar[float] = 0.0
+    entropy: ClassVar[float] = 2.66965
     sigma: ClassVar[float] = 0.2
 
     def sample(self, n: int, rng: Generator) -> Points:
@@ -182,7 +181,7 @@ class SwissRoll(Toy):
 class TwoSpirals(Toy):
     """+-(-n cos n + u_1/2, n sin n + u_2/2)/3 with noise of 0.1; n = 3 pi sqrt(u), each sign equally likely."""
 
-    entropy: ClassVar[float] = 0.0
+    entropy: ClassVar[float] = 2.64545
     sigma: ClassVar[float] = 0.1
     length: ClassVar[float] = 3 * math.pi
     box: ClassVar[float] = 1 / 6  # the side of the square of uniform noise
@@ -197,8 +196,9 @@ class TwoSpirals(Toy):
         """By quadrature along n, which has density 2 n / (3 pi)^2; -inf where that underflows, far from the spirals."""
         t, weights = gauss_legendre(0.0, self.length, 1024)
         centres = (polar(-t / 3, -t) + self.box / 2).to(x)
-        weights = (weights * t / self.length**2).to(x)
-        return sum((self._block(s * x[:, None] - centres) @ weights for s in (1, -1)), x.new_zeros(())).log()
+        weights = (weights * 2 * t / self.length**2).to(x)
+        x = x[:, None]
+        return ((self._block(x - centres) + self._block(-x - centres)) @ weights / 2).log()
 
     def _block(self, y: Tensor) -> Tensor:
         """The density of the centred uniform square plus the Gaussian noise: a product of differences of Phi."""
@@ -223,19 +223,19 @@ class Checkerboard(Toy):
         # a triangle wave, positive on (0, 2) + 4 Z, and zero at even numbers, so that rounding drops no point
         wave = 0.5 - ((x / 2 + 0.5) % 2 - 1).abs()
         inside = (wave.prod(1) >= 0) & (x.abs() <= 4).all(1)
-        return torch.where(inside, -self.entropy, -torch.inf)
+        return torch.where(inside, x.new_tensor(-self.entropy), -torch.inf)
 
 
 @dataclass(frozen=True)
 class Pinwheel(Toy):
     """Five arms: f ~ N((1, 0), diag(0.3, 0.1)^2), turned by -(2 pi k/5 + exp(f_1)/4), times 2."""
 
-    entropy: ClassVar[float] = 0.0
+    entropy: ClassVar[float] = 2.31779
     arms: ClassVar[int] = 5
     rate: ClassVar[float] = 0.25
     radial: ClassVar[float] = 0.3
     tangential: ClassVar[float] = 0.1
-    horizon: ClassVar[float] = 6.0  # |f| beyond which log p < -130 is given as -inf
+    horizon: ClassVar[float] = 5.0  # |f| beyond which p, of the order of exp(-90), is given as 0
 
     def sample(self, n: int, rng: Generator) -> Points:
         f, g = (normal(n, rng) * torch.tensor((self.radial, self.tangential), device=rng.device)).unbind(1)
@@ -252,9 +252,8 @@ class Pinwheel(Toy):
         """
         r = (x / 2).norm(dim=1)
         near = r <= self.horizon
-        r = torch.where(near, r, 0.0)[:, None]
+        r, phase = (torch.where(near, a, 0.0)[:, None] for a in (r, torch.atan2(x[:, 1], x[:, 0])))
         first, second = self._turning_points(r)
-        phase = torch.atan2(x[:, 1], x[:, 0])[:, None]
         density = self._preimages(r, phase, -first, 2 * math.pi - second) + self._preimages(r, phase, -first, -second)
         return torch.where(near, density, 0.0).log()
 
@@ -273,11 +272,12 @@ class Pinwheel(Toy):
         return 1 + self.rate * r * a.sin() * (r * a.cos()).exp()
 
     def _preimages(self, r: Tensor, phase: Tensor, start: Tensor, end: Tensor) -> Values:
-        """The part of the density (n,) from the solutions between `start` and `end`, where w is monotone; all (n, 1)."""
+        """The density (n,) from the solutions between `start` and `end`, where w is monotone; arguments (n, 1)."""
         period = 2 * math.pi / self.arms
         low, high = (((self._winding(r, a) - phase) / period) for a in (start, end))
-        low, high = torch.minimum(low, high).ceil(), torch.maximum(low, high)
-        levels = low + torch.arange(int((high - low).max().clamp_min(-1)) + 1).to(r)
+        # half-open, so that no solution at an end counts twice
+        low, high = torch.minimum(low, high).floor() + 1, torch.maximum(low, high).floor()
+        levels = low + torch.arange(int((high - low).max()) + 1).to(r)
         a = bisect(lambda b: self._winding(r, b), start, end, phase + period * levels)
         f, g = r * a.cos(), r * a.sin()
         exponent = ((f - 1) / self.radial).square() + (g / self.tangential).square()

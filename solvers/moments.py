@@ -1,14 +1,14 @@
-"""The optimal map between the Gaussians that have the source's and the target's moments: the baseline of every table."""
+"""The optimal map between the Gaussians with the moments of source and target: the baseline of every table."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Generator, Tensor
+from torch import Generator
 
 from datasets.base import Measure, Samples
-from datasets.gaussians import Gaussian, bures_cost, monge_matrix
+from datasets.gaussians import Gaussian, transport_cost, transport_map
 from solvers.base import Diverged, Transport
 
 
@@ -57,7 +57,7 @@ class MomentsFit:
     def step(self) -> Mapping[str, float]:
         fitted = self._fit(self.source), self._fit(self.target)
         self.gaussians = fitted
-        return {"loss": bures_cost(*fitted)}
+        return {"loss": transport_cost(*fitted)}
 
     def _fit(self, measure: Measure) -> Gaussian:
         if isinstance(measure, Gaussian):
@@ -77,18 +77,14 @@ class MomentsFit:
     def transport(self, use: str = "test", effort: float = 1.0) -> Transport:
         assert self.gaussians is not None, "take the step first"
         source, target = self.gaussians
-        there, back = monge_matrix(source, target), monge_matrix(target, source)
-
-        def forward(x: Tensor) -> Tensor:
-            return _affine(x, source.mean, there, target.mean)
-
+        forward = transport_map(source, target)
         dim = source.dim
         return Transport(
             forward=forward,
-            inverse=lambda y: _affine(y, target.mean, back, source.mean),
+            inverse=transport_map(target, source),
             log_prob=source.log_prob,
             path=lambda x, t: torch.lerp(x, forward(x), t),
-            cost=bures_cost(source, target),
+            cost=transport_cost(source, target),
             parameters=dim + dim * (dim + 1) // 2,
         )
 
@@ -100,7 +96,3 @@ class MomentsFit:
         pairs = [Gaussian(mean, covariance) for mean, covariance in state["gaussians"]]
         self.gaussians = (pairs[0], pairs[1]) if pairs else None
         self.rng.set_state(state["rng"])
-
-
-def _affine(x: Tensor, start: Tensor, matrix: Tensor, end: Tensor) -> Tensor:
-    return ((x.double() - start.to(x.device)) @ matrix.to(x.device) + end.to(x.device)).to(x.dtype)
