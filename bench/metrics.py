@@ -56,9 +56,9 @@ class Evaluation:
     @cached_property
     def back(self) -> Points | None:
         """The test points, carried to the target and back (n, d)."""
-        if self.transport.forward is None or self.transport.inverse is None:
+        if self.forward is None or self.transport.inverse is None:
             return None
-        return finite("inverse", self.transport.inverse(self.transport.forward(self.problem.test)))
+        return finite("inverse", self.transport.inverse(self.forward.to(self.problem.test.dtype)))
 
     @cached_property
     def optimal(self) -> Points | None:
@@ -172,7 +172,7 @@ def nll_stderr(e: Evaluation) -> float | None:
 def nll_gap(e: Evaluation) -> float | None:
     """Mean of log p(x) - log q(x) over the test points, in nats: KL(p || q), estimated in pairs.
 
-    The pairing removes the scatter of log p, so the error is far below that of `nll` minus the entropy.
+    Pairs cancel the scatter of log p: near the truth the error is far below that of `nll` minus the entropy.
     """
     return _mean(_gaps(e))
 
@@ -260,11 +260,12 @@ def cost_gap(e: Evaluation) -> float | None:
 def l2_uvp(e: Evaluation) -> float | None:
     """Unexplained variance 100 E|T - T*|^2 / tr Cov(target) in per cent (Korotin et al. 2021, eq. 14).
 
-    The target's covariance is that of T*(x) over the test points.
+    The target's covariance is that of T*(x) over the test points. None where they do not scatter.
     """
     if e.forward is None or e.optimal is None:
         return None
-    return 100 * (e.forward - e.optimal).square().sum(1).mean().item() / e.optimal.var(0).sum().item()
+    scatter = e.optimal.var(0, correction=0).sum().item()
+    return 100 * (e.forward - e.optimal).square().sum(1).mean().item() / scatter if scatter else None
 
 
 def cosine(e: Evaluation) -> float | None:

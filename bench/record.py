@@ -60,10 +60,13 @@ class RecordError(ValueError):
 
 
 def describe(built: Any) -> dict[str, Any]:
-    """A built solver or dataset as plain data: `_target_`, `version` and every field, defaults included."""
+    """A built solver or dataset as plain data: `_target_`, `version`, `name` and every field, defaults included."""
     kind = type(built)
     fields = {f.name: _plain(getattr(built, f.name)) for f in dataclasses.fields(built)}
-    return {"_target_": f"{kind.__module__}.{kind.__qualname__}", "version": getattr(kind, "version", 0), **fields}
+    name = getattr(kind, "name", None)
+    named = {"name": name} if isinstance(name, str) else {}
+    target = f"{kind.__module__}.{kind.__qualname__}"
+    return {"_target_": target, "version": getattr(kind, "version", 0), **named, **fields}
 
 
 def _plain(value: Any) -> Any:
@@ -82,6 +85,31 @@ def key(config: Mapping[str, Any]) -> str:
     """Sixteen hex digits of the SHA-256 of the canonical JSON of `config`."""
     text = json.dumps(_plain(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def new(config: Mapping[str, Any], status: str, reason: str, started: str, **parts: Any) -> Record:
+    """A record of `config`, with `parts` (metrics, certificates, cost, trace, env) where there are any."""
+    cost = {**dict.fromkeys(COST), **parts.pop("cost", {})}
+    empty: Record = {"metrics": {}, "certificates": {}, "trace": [], "env": {}}
+    head = {"schema": SCHEMA, "key": key(config), "config": _plain(config), "status": status, "reason": reason}
+    return {**head, **empty, **parts, "cost": cost, "started": started}
+
+
+def title(config: Mapping[str, Any]) -> str:
+    """What a person calls the cell, in a line: `otflow 8gaussians seed 0`."""
+    solver, dataset = config["solver"], config["dataset"]
+    parts = solver["_target_"].split(".")
+    name = dataset.get("name") or dataset["_target_"].split(".")[-1].lower()
+    return f"{parts[-2] if len(parts) > 1 else parts[0]} {name} seed {config['seed']}"
+
+
+def line(record: Record) -> str:
+    """A record in one line: title, status, test NLL and seconds, or the reason why there are none."""
+    head = f"{title(record['config'])}: {record['status']}"
+    if record["status"] != "ok":
+        return f"{head} ({record['reason']})"
+    nll, seconds = record["metrics"].get("nll"), record["cost"].get("fit_seconds")
+    return head + ("" if nll is None else f", test NLL {nll:.4f}") + ("" if seconds is None else f", {seconds:.2f} s")
 
 
 def write(folder: Path, record: Record) -> bool:

@@ -20,6 +20,8 @@ from typing import ClassVar, Protocol, runtime_checkable
 import torch
 from torch import Generator, Tensor
 
+from datasets.errors import DataError
+
 Points = Tensor  # (n, d)
 Values = Tensor  # (n,)
 Map = Callable[[Points], Points]
@@ -44,10 +46,6 @@ class Density(Measure, Protocol):
     def log_prob(self, x: Points) -> Values:
         """The log-density at x in nats: (n, dim) -> (n,), in the dtype of x."""
         ...
-
-
-class DataError(ValueError):
-    """Data that is missing or not what it should be. The message says what to do about it."""
 
 
 @dataclass(frozen=True)

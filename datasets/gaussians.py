@@ -95,10 +95,11 @@ def held_out(source: Measure, n: int) -> Points:
 
 
 def random_gaussian(dim: int, rng: Generator) -> Gaussian:
-    """A Gaussian with mean from N(0, I) and a randomly rotated covariance of eigenvalues 1/2 to 2."""
+    """A Gaussian with mean from N(0, I) and a randomly rotated covariance, its eigenvalues a factor of 4 apart."""
     mean = torch.randn(dim, generator=rng, dtype=torch.float64)
     basis, _ = torch.linalg.qr(torch.randn(dim, dim, generator=rng, dtype=torch.float64))
-    eigenvalues = torch.logspace(-1, 1, dim, base=2.0, dtype=torch.float64)
+    smallest = torch.rand((), generator=rng, dtype=torch.float64) - 1
+    eigenvalues = torch.exp2(smallest + torch.linspace(0, 2, dim, dtype=torch.float64))
     covariance = basis * eigenvalues @ basis.T
     return Gaussian(mean, (covariance + covariance.T) / 2)
 

@@ -55,8 +55,7 @@ class Integrator:
 
     An adaptive method accepts a step where for each tensor of the state (and, in the adjoint's backward solve, each
     parameter's gradient) the root mean square of error / (atol + rtol |value|) is at most 1. The norm is over all
-    rows, so that a row's result depends, within the tolerance, on the rows beside it. `seminorm` leaves the
-    parameters' gradients out of the norm (Kidger et al. 2021, arXiv 2009.09457).
+    rows, so that a row's result depends, within the tolerance, on the rows beside it.
     """
 
     method: str = "dopri5"
@@ -64,7 +63,6 @@ class Integrator:
     rtol: float = 1e-5
     n_steps: int | None = None
     adjoint: bool = False
-    seminorm: bool = False
 
     def __post_init__(self) -> None:
         if self.method not in ORDER:
@@ -108,22 +106,18 @@ class Integrator:
             return rates(t, state)
 
         times = torch.tensor([t0, t1], dtype=torch.float64, device=state[0].device)
-        settings: dict[str, Any] = {"method": self.method, "atol": self.atol, "rtol": self.rtol}
-        options: dict[str, Any] = {} if self.n_steps is None else {"grid_constructor": self._grid}
+        options = {} if self.n_steps is None else {"grid_constructor": self._grid}
+        settings: dict[str, Any] = {
+            "method": self.method,
+            "atol": self.atol,
+            "rtol": self.rtol,
+            "options": options,
+        }
         with evaluations.watched():
             if self.adjoint and torch.is_grad_enabled():
-                norm = {"norm": "seminorm"} if self.seminorm else {}
-                ends = odeint_adjoint(
-                    counted,
-                    state,
-                    times,
-                    options=options,
-                    adjoint_options=options | norm,
-                    adjoint_params=tuple(parameters),
-                    **settings,
-                )
+                ends = odeint_adjoint(counted, state, times, adjoint_params=tuple(parameters), **settings)
             else:
-                ends = odeint(counted, state, times, options=options, **settings)
+                ends = odeint(counted, state, times, **settings)
         return tuple(end[-1] for end in ends)
 
     def _grid(self, rates: Rates, state: Tensor, times: Tensor) -> Tensor:

@@ -88,7 +88,7 @@ class FFJORD:
     """Hyperparameters of FFJORD.
 
     `divergence` is that of training; `noise` ("rademacher", "gaussian") the directions of "hutchinson". `method`,
-    `atol`, `rtol`, `n_steps` and `seminorm` are those of solvers.adaptive.Integrator, for each block;
+    `atol`, `rtol` and `n_steps` are those of solvers.adaptive.Integrator, for each block;
     `test_atol` and `test_rtol`, where given, replace the tolerances after training. `adjoint` solves backward for
     the gradient, in memory that does not grow with the steps; without it the gradient is taken through the stored
     steps, and no evaluation is counted as backward. A pass, its adjoint included, with more than `max_evaluations`
@@ -109,7 +109,6 @@ class FFJORD:
     test_rtol: float | None = None
     n_steps: int | None = None
     adjoint: bool = True
-    seminorm: bool = False
     max_evaluations: int = 20_000
     batch_size: int | None = None
     lr: float = 1e-3
@@ -138,7 +137,7 @@ class FFJORD:
 
     def integrator(self, use: str) -> Integrator:
         """The integrator of `use`: "train", or one of those of `FFJORDFit.transport`."""
-        integrator = Integrator(self.method, self.atol, self.rtol, self.n_steps, self.adjoint, self.seminorm)
+        integrator = Integrator(self.method, self.atol, self.rtol, self.n_steps, self.adjoint)
         if use in ("train", "valid"):
             return integrator
         return replace(integrator, atol=self.test_atol or self.atol, rtol=self.test_rtol or self.rtol)

@@ -25,26 +25,26 @@ def log_2_cosh(a: Tensor) -> Tensor:
 
 
 class _Activation(torch.autograd.Function):
-    """a -> (log(2 cosh a), tanh a), from one exponential: with e = exp(-2 |a|) - 1, |a| + log(2 + e) and -e/(2 + e)."""
+    """a -> (log(2 cosh a), tanh a), from one sigmoid p = 1/(1 + exp(-2 |a|)): |a| - log p and sign(a) (2 p - 1)."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor) -> tuple[Tensor, Tensor]:
         size = a.abs()
-        e = (-2.0 * size).expm1_()
-        shifted = e + 2.0
-        slope = e.div_(shifted).neg_().copysign_(a)
+        p = torch.sigmoid(2.0 * size)
+        value = torch.sub(size, torch.log(p))
+        slope = p.mul_(2.0).sub_(1.0).copysign_(a)
         ctx.save_for_backward(slope)
-        return shifted.log_().add_(size), slope
+        return value, slope
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad_value: Tensor, grad_slope: Tensor) -> Tensor:
         (slope,) = ctx.saved_tensors
-        return grad_slope * (1.0 - slope * slope) + grad_value * slope
+        return torch.addcmul(grad_value * slope, grad_slope, 1.0 - slope * slope)
 
 
 class SquaredNorms(torch.autograd.Function):
-    """r_nj = sum_k (sum_m a_nm W_jkm)^2 for a (n, m) and W (j, k, m), without keeping the (n, j, k) products.
+    """r_nj = sum_k (sum_m a_nm W_kjm)^2 for a (n, m) and W (k, j, m), without keeping the (n, k, j) products.
 
     They are formed block by block, and once more on the way back, where with G the gradient of r and
     V = a W': dr/da = (2 G V) W and dr/dW = (2 G V)' a.
@@ -53,23 +53,23 @@ class SquaredNorms(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a: Tensor, W: Tensor) -> Tensor:
         ctx.save_for_backward(a, W)
-        j, k, m = W.shape
-        flat = W.reshape(j * k, m)
-        return torch.cat([(rows @ flat.T).view(-1, j, k).square_().sum(2) for rows in a.split(_rows(W))])
+        k, j, m = W.shape
+        flat = W.reshape(k * j, m)
+        return torch.cat([(rows @ flat.T).square_().view(-1, k, j).sum(1) for rows in a.split(_rows(W))])
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor]:
         a, W = ctx.saved_tensors
-        j, k, m = W.shape
-        flat = W.reshape(j * k, m)
+        k, j, m = W.shape
+        flat = W.reshape(k * j, m)
         grad_a, grad_W = torch.empty_like(a), torch.zeros_like(flat)
         size = _rows(W)
         for rows, weights, out in zip(a.split(size), (2.0 * grad).split(size), grad_a.split(size), strict=True):
-            products = (rows @ flat.T).view(-1, j, k).mul_(weights.unsqueeze(2)).view(-1, j * k)
+            products = (rows @ flat.T).view(-1, k, j).mul_(weights.unsqueeze(1)).view(-1, k * j)
             torch.mm(products, flat, out=out)
             grad_W.addmm_(products.T, rows)
-        return grad_a, grad_W.view(j, k, m)
+        return grad_a, grad_W.view(k, j, m)
 
 
 def _rows(W: Tensor) -> int:
@@ -200,9 +200,9 @@ class Evaluation:
         return total
 
     def _hoisted(self) -> tuple[Tensor, Tensor, Tensor]:
-        """tr M_xx, |rows of K_0|^2 in x (m,), and W_jkm = K1_jm K0_mk (m, d, m), so that K_1 J_0 = sigma' W."""
+        """tr M_xx, |rows of K_0|^2 in x (m,), and W_kjm = K1_jm K0_mk (d, m, m), so that K_1 J_0 = sigma' W."""
         if self._products is None:
             inner = self.K0[:, : self.dim]
-            W = self.further[0][0].unsqueeze(1) * inner.T
+            W = self.further[0][0] * inner.T.contiguous().unsqueeze(1)
             self._products = torch.trace(self.M[: self.dim, : self.dim]), inner.square().sum(1), W
         return self._products

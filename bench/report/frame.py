@@ -1,19 +1,23 @@
 """Records as one data frame: a row per record, failed ones included.
 
-Columns: `key`, `folder`, `solver`, `dataset`, `setting` (what sets it apart from another setting of the same solver),
-`seed`, `status`, `reason`, the environment (lint.ENVIRONMENT), `budget`, `budget_seconds`, `commit`, `failed` (names
-of failed certificates), `curve` (a Curve), and every metric and cost of the record under its own name, NaN where absent.
+Columns: `key`, `folder`, `solver`, `dataset`, `setting` (what sets it apart from other settings of this solver on this
+dataset), `label` (the solver, with a letter where it has several settings), `seed`, `status`, `reason`, the environment
+(lint.ENVIRONMENT), `noisy`, `budget`, `budget_seconds`, `commit`, `failed` (names of failed certificates), `curve` (a
+Curve), and every metric and cost of the record under its own name, NaN where absent.
 """
 
 import json
 import math
+import string
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from omegaconf import OmegaConf
 
 from bench import record
 from bench.record import Record
@@ -21,11 +25,12 @@ from bench.record import Record
 METRICS = ("nll", "nll_stderr", "nll_gap", "mmd", "inverse_error_mean", "inverse_error_max")
 COSTS = tuple(name for name in record.COST if not name.endswith(("_repeats", "step_seconds")))
 BASELINE = "moments"
+NOISE = {"cpu_pressure": 0.2, "steal": 0.05}  # shares of the time
 
 
 @dataclass(frozen=True)
 class Curve:
-    """The validations of one run: `step`, `seconds` on the step clock and `nll`, each of shape (n,)."""
+    """The validations of one run: `step`, `seconds` on the step clock and `nll` (NaN: not finite), each (n,)."""
 
     step: np.ndarray
     seconds: np.ndarray
@@ -33,7 +38,8 @@ class Curve:
 
     @property
     def best(self) -> float:
-        return float(self.nll.min()) if len(self.nll) else math.nan
+        """The lowest NLL; NaN if there is none."""
+        return float(np.nanmin(self.nll)) if np.isfinite(self.nll).any() else math.nan
 
 
 def load(folders: Iterable[Path]) -> tuple[pd.DataFrame, list[str]]:
@@ -63,9 +69,10 @@ def clean(text: object, limit: int = 200) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-def by_solver(frame: pd.DataFrame, reference: str) -> list[str]:
-    """The solvers of `frame`, as tables list them: the reference first, the baseline last."""
-    return sorted(frame["solver"].unique(), key=lambda s: (s == BASELINE, s != reference, s))
+def labels(frame: pd.DataFrame, reference: str) -> list[str]:
+    """The labels in `frame`, as tables list them: the reference first, the baseline last."""
+    solver = dict(zip(frame["label"], frame["solver"], strict=True))
+    return sorted(solver, key=lambda label: (solver[label] == BASELINE, solver[label] != reference, label))
 
 
 def _row(one: Record, folder: Path) -> dict[str, Any]:
@@ -79,7 +86,7 @@ def _row(one: Record, folder: Path) -> dict[str, Any]:
         "solver": solver_name(solver),
         "dataset": dataset_name(dataset),
         "setting": _canonical(solver),
-        "seed": config.get("seed"),
+        "seed": _seed(config["seed"]),
         "status": one["status"],
         "reason": clean(one["reason"] or ""),
         "device": _text(env.get("device"), config.get("device")),
@@ -88,7 +95,9 @@ def _row(one: Record, folder: Path) -> dict[str, Any]:
         "dtype": _text(config.get("dtype")),
         "launcher": _text(env.get("launcher")),
         "slots": _text(env.get("slots")),
+        "allocator": _text(env.get("allocator") or "default"),
         "commit": _text(env.get("commit"))[:10] + (" (modified)" if env.get("dirty") else ""),
+        "noisy": _noisy(env.get("noise")),
         "budget": _budget(budget),
         "budget_seconds": _number(budget.get("seconds")),
         "failed": [clean(name, 40) for name, made in one["certificates"].items() if made["ok"] is False],
@@ -102,23 +111,22 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     frame = pd.DataFrame(rows)
     missing = [name for name in (*METRICS, *COSTS) if name not in frame]
     frame = frame.assign(**dict.fromkeys(missing, math.nan))
-    settings = {
-        index: label
-        for _, cell in frame.groupby(["dataset", "solver"])
-        for index, label in _settings(cell["setting"]).items()
-    }
-    return frame.assign(setting=pd.Series(settings)).sort_values(["dataset", "solver", "setting", "seed"])
+    named = [_named(cell) for _, cell in frame.groupby(["dataset", "solver"])]
+    return pd.concat(named).sort_values(["dataset", "label", "seed"], ignore_index=True)
 
 
-def _settings(configs: pd.Series) -> dict[Any, str]:
-    """For each index, what sets its configuration apart from the others of `configs`; empty if nothing does."""
-    plain = {text: _flat(json.loads(text)) for text in configs.unique()}
+def _named(cell: pd.DataFrame) -> pd.DataFrame:
+    """`setting` reduced to what sets it apart within `cell`, one solver on one dataset, and `label` added."""
+    plain = {text: _flat(json.loads(text)) for text in sorted(cell["setting"].unique())}
     names = sorted({name for fields in plain.values() for name in fields})
     differ = [n for n in names if len({_canonical(fields.get(n)) for fields in plain.values()}) > 1]
-    label = {
-        text: clean(", ".join(f"{n}={fields[n]}" for n in differ if n in fields), 60) for text, fields in plain.items()
-    }
-    return {index: label[text] for index, text in configs.items()}
+    apart = {text: clean(", ".join(f"{n}={f[n]}" for n in differ if n in f)) for text, f in plain.items()}
+    letters = {text: f" ({_letter(i)})" if len(plain) > 1 else "" for i, text in enumerate(plain)}
+    return cell.assign(setting=cell["setting"].map(apart), label=cell["solver"] + cell["setting"].map(letters))
+
+
+def _letter(i: int) -> str:
+    return string.ascii_lowercase[i] if i < 26 else str(i)
 
 
 def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -129,26 +137,45 @@ def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def solver_name(config: Mapping[str, Any]) -> str:
-    """`solvers.otflow.OTFlow` is otflow: a method a file, named after it."""
-    return clean(config.get("name") or config["_target_"].split(".")[-2], 30)
+    """The name of its configuration, else its module: `mypackage.foo.Foo` is foo."""
+    return clean(_configured("solver", config) or config["_target_"].split(".")[-2], 30)
 
 
 def dataset_name(config: Mapping[str, Any]) -> str:
-    """The `name` of the dataset, else its class in lower case, with the dimension where it takes one."""
-    name = str(config.get("name") or config["_target_"].split(".")[-1].lower())
+    """The name of its configuration, else its class in lower case, with the dimension where it takes one."""
+    name = _configured("dataset", config) or config["_target_"].split(".")[-1].lower()
     return clean(f"{name} d={config['dim']}" if "dim" in config else name, 40)
 
 
+def _configured(group: str, config: Mapping[str, Any]) -> str | None:
+    """The name of the configuration in `group` with the target of `config` that agrees with it most."""
+    same = [(name, given) for name, given in _known(group) if given.get("_target_") == config["_target_"]]
+    agreement = {name: sum(config.get(key) == value for key, value in given.items()) for name, given in same}
+    return max(agreement, key=lambda name: agreement[name]) if agreement else None
+
+
+@cache
+def _known(group: str) -> list[tuple[str, dict[str, Any]]]:
+    files = sorted((Path(__file__).parents[1] / "conf" / group).glob("*.yaml"))
+    loaded = [(path.stem, OmegaConf.to_container(OmegaConf.load(path))) for path in files]
+    return [(name, {str(k): v for k, v in given.items()}) for name, given in loaded if isinstance(given, dict)]
+
+
 def curve(trace: Sequence[Any]) -> Curve:
-    """The entries of a trace that hold a finite validation NLL and their time, in order of time."""
+    """The entries of a trace that say when they were made, in order of time."""
     found = [
         (_number(entry.get("step")), _number(entry.get("seconds")), _number(entry.get("valid_nll")))
         for entry in trace
         if isinstance(entry, Mapping)
     ]
-    points = np.array([p for p in found if all(map(math.isfinite, p))], dtype=float).reshape(-1, 3)
+    points = np.array([p for p in found if math.isfinite(p[0]) and math.isfinite(p[1])], dtype=float).reshape(-1, 3)
     points = points[np.argsort(points[:, 1], kind="stable")]
     return Curve(points[:, 0], points[:, 1], points[:, 2])
+
+
+def _noisy(noise: Any) -> bool:
+    """Whether others had the processor for so much of the time that the seconds should not be quoted."""
+    return isinstance(noise, Mapping) and any(_number(noise.get(name)) > most for name, most in NOISE.items())
 
 
 def _budget(budget: Mapping[str, Any]) -> str:
@@ -156,7 +183,16 @@ def _budget(budget: Mapping[str, Any]) -> str:
 
 
 def _number(value: Any) -> float:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    """NaN for anything that is not a finite number: metrics are checked when a record is read, costs are not."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or abs(value) > 1e300:
+        return math.nan
+    return float(value)
+
+
+def _seed(value: Any) -> int:
+    if not isinstance(value, int):
+        raise TypeError(f"seed {value!r}")
+    return value
 
 
 def _text(*values: Any) -> str:

@@ -4,26 +4,29 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-ENVIRONMENT = ("device", "cpu", "threads", "dtype", "launcher", "slots")
+ENVIRONMENT = ("device", "cpu", "threads", "dtype", "launcher", "slots", "allocator")
 
 
 @dataclass(frozen=True)
 class Group:
-    """Records whose seconds may be compared. `name` is short and unique, `title` says what they share."""
+    """Records whose seconds may be compared; `title` says what they share, `number` counts from 1."""
 
-    name: str
+    number: int
     title: str
     frame: pd.DataFrame
     notes: tuple[str, ...] = ()
 
+    @property
+    def suffix(self) -> str:
+        """What sets its files apart: nothing for the first group."""
+        return "" if self.number == 1 else f"_{self.number}"
+
 
 def groups(frame: pd.DataFrame) -> list[Group]:
     """Split `frame` by environment, and by budget where one problem was run at two; the largest group first."""
-    parts = [
-        part for _, same in frame.groupby(list(ENVIRONMENT), sort=False) for part in _by_budget(same)
-    ]
+    parts = [part for _, same in frame.groupby(list(ENVIRONMENT), sort=False) for part in _by_budget(same)]
     parts.sort(key=len, reverse=True)
-    return [Group(f"env{i}", _title(part), part, _notes(part)) for i, part in enumerate(parts, start=1)]
+    return [Group(i, _title(part), part, _notes(part)) for i, part in enumerate(parts, start=1)]
 
 
 def why(found: list[Group]) -> str:
@@ -36,7 +39,7 @@ def why(found: list[Group]) -> str:
         for name in (*ENVIRONMENT, "budget")
         if len(values := sorted(frame[name].unique())) > 1
     ]
-    return f"Reported in {len(found)} separate parts, neither compared nor averaged: they differ in {', '.join(differ)}."
+    return f"Reported in {len(found)} separate parts, never compared or averaged: they differ in {', '.join(differ)}."
 
 
 def one_environment(frame: pd.DataFrame) -> None:
@@ -56,9 +59,10 @@ def _by_budget(same: pd.DataFrame) -> list[pd.DataFrame]:
 def _title(part: pd.DataFrame) -> str:
     first = part.iloc[0]
     budgets = "; ".join(sorted(part["budget"].unique()))
+    allocator = "" if first["allocator"] == "default" else f", allocator {first['allocator']}"
     return (
         f"{first['device']}, {first['cpu']}, threads {first['threads']}, {first['dtype']}, "
-        f"launcher {first['launcher']}, slots {first['slots']}; budget {budgets}"
+        f"launcher {first['launcher']}, slots {first['slots']}{allocator}; budget {budgets}"
     )
 
 

@@ -1,10 +1,12 @@
 """One table, four forms: terminal, Markdown, LaTeX and CSV. (HTML is in page.html.)"""
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
+import rich.table
 from rich import box
 from rich.console import Console
 from rich.text import Text
@@ -43,6 +45,7 @@ class Table:
     columns: Sequence[str]
     rows: Sequence[tuple[str, Sequence[Cell]]]
     notes: Sequence[str] = ()
+    legend: Sequence[str] = ()  # what any reader of the table alone must know
     text: bool = False  # a table of words: left-aligned
 
     def __post_init__(self) -> None:
@@ -51,14 +54,15 @@ class Table:
 
 def show(table: Table, console: Console) -> None:
     """Print for a terminal: void numbers dim, the best bold."""
-    from rich.table import Table as Grid
-
-    grid = Grid(title=Text(table.title), title_style="bold", title_justify="left", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    # one space between columns: twelve must fit
+    grid = rich.table.Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
     grid.add_column(Text(table.heading), no_wrap=not table.text)
-    for name in table.columns:
-        grid.add_column(Text(name), justify="left" if table.text else "right")
+    for i, name in enumerate(table.columns):
+        wraps = table.text or any(" " in cells[i].text for _, cells in table.rows)
+        grid.add_column(Text(name), justify="left" if table.text else "right", no_wrap=not wraps)
     for label, cells in table.rows:
         grid.add_row(Text(label), *(Text(str(c), style="dim" if c.void else "bold" if c.best else "") for c in cells))
+    console.print(Text(table.title, style="bold"))
     console.print(grid)
     for note in table.notes:
         console.print(Text(f"  {note}", style="dim"))
@@ -78,7 +82,9 @@ def markdown(table: Table) -> str:
         "|---|" + ("---|" if table.text else "---:|") * len(table.columns),
     ]
     body = [line([label, *(f"**{c}**" if c.best else str(c) for c in cells)]) for label, cells in table.rows]
-    return "\n".join([*head, *body, *(f"\n{note}".replace("<", "&lt;") for note in table.notes)]) + "\n"
+    return (
+        "\n".join([*head, *body, *(f"\n{note}".replace("<", "&lt;") for note in (*table.notes, *table.legend))]) + "\n"
+    )
 
 
 def csv(table: Table) -> str:
@@ -101,41 +107,42 @@ def csv(table: Table) -> str:
 
 def latex(table: Table) -> str:
     """A booktabs table; it needs \\usepackage{booktabs,xcolor}."""
-    names = [" ".join(name.split()) for name in table.columns]
-    frame = pd.DataFrame(
-        [[str(c).replace("\n", " ") for c in cells] for _, cells in table.rows],
-        index=pd.Index([label for label, _ in table.rows], name=table.heading),
-        columns=names,
-    ).reset_index()
-    css = [["", *("color: gray" if c.void else "font-weight: bold" if c.best else "" for c in cells)]
-           for _, cells in table.rows]
-    style = (
-        frame.style.hide(axis="index")
-        .apply(lambda _: pd.DataFrame(css, index=frame.index, columns=frame.columns), axis=None)
-        .format(str, escape="latex")
-        .format_index(escape="latex", axis=1)
-    )
-    width = "l" + ("l" if table.text else "r") * len(names)
-    body = style.to_latex(hrules=True, convert_css=True, column_format=width).translate(SYMBOLS)
-    notes = "\n".join(_escape(note) + r"\\" for note in table.notes)
-    return f"% {_escape(table.title)}. Needs \\usepackage{{booktabs,xcolor}}.\n{body}\\par\\footnotesize\n{notes}\n"
+    headings = [_tex(name) for name in (table.heading, *table.columns)]
+    # numbered columns, named last: two headings may be the same
+    frame = pd.DataFrame([[_tex(label), *(_tex(str(c)) for c in cells)] for label, cells in table.rows])
+    css = pd.DataFrame([["", *(_css(c) for c in cells)] for _, cells in table.rows])
+    style = frame.style.hide(axis="index").apply(lambda _: css, axis=None).relabel_index(headings, axis=1)
+    columns = "l" + ("l" if table.text else "r") * len(table.columns)
+    body = style.to_latex(hrules=True, convert_css=True, column_format=columns)
+    notes = "\n".join(_tex(note) + r"\\" for note in (*table.notes, *table.legend))
+    return f"% {_tex(table.title)}. Needs \\usepackage{{booktabs,xcolor}}.\n{body}\\par\\footnotesize\n{notes}\n"
 
 
-SYMBOLS = str.maketrans(
-    {
+def _css(cell: Cell) -> str:
+    return "color: gray" if cell.void else "font-weight: bold" if cell.best else ""
+
+
+def _tex(text: str) -> str:
+    return MINUS.sub("−", " ".join(text.split())).translate(TEX)
+
+
+MINUS = re.compile(r"(?<![\w.])-(?=\d)")  # that of -61.2, not that of 1.2e-4
+
+TEX = str.maketrans(
+    {character: f"\\{character}" for character in "&%$#_{}"}
+    | {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
         "†": r"$^\dagger$",
         "±": r"$\pm$",
         "×": r"$\times$",
-        "≥": r"$\geq$",
-        "≤": r"$\leq$",
         "·": r"$\cdot$",
+        "−": "$-$",
         "–": "--",
         "…": r"\ldots{}",
     }
 )
-
-
-def _escape(text: str) -> str:
-    from pandas.io.formats.style_render import _escape_latex
-
-    return _escape_latex(text).translate(SYMBOLS)

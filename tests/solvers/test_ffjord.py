@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 
 from datasets.base import Samples
 from datasets.gaussians import standard_normal
@@ -14,8 +15,9 @@ from solvers.base import Diverged
 from solvers.divergence import exact
 from solvers.ffjord import FFJORD, FFJORDFit, Flow, carry, exact_density, motion
 
-TIGHT = Integrator(atol=1e-11, rtol=1e-11)
-FIXED = Integrator("rk4", n_steps=100)
+TUNED = Path(__file__).parents[2] / "bench" / "conf" / "tuned"
+TIGHT = Integrator(atol=1e-10, rtol=1e-10)
+FIXED = Integrator("rk4", n_steps=40)
 LINEAR = torch.tensor([[0.5, 0.8], [-0.6, 0.3]], dtype=torch.float64)
 
 
@@ -66,7 +68,7 @@ def test_a_linear_field_gives_the_matrix_exponential(integrator, start, end):
     x = rows(5)
     z, logdet = density(linear_flow(LINEAR), x, integrator, start, end)
     s = (end + end**2 / 2) - (start + start**2 / 2)
-    assert torch.allclose(z, x @ torch.linalg.matrix_exp(s * LINEAR).T, rtol=1e-7)
+    assert torch.allclose(z, x @ torch.linalg.matrix_exp(s * LINEAR).T, rtol=1e-6)
     assert torch.allclose(logdet, (s * LINEAR.trace()).expand(5), rtol=1e-7)
 
 
@@ -89,14 +91,14 @@ def test_blocks_follow_one_another_each_on_its_own_clock():
 
 @pytest.mark.parametrize("settings", [{}, {"n_blocks": 2, "time_length": 0.5, "nonlinearity": "softplus"}])
 def test_log_density_is_the_change_of_variables(settings):
-    transport = trained(atol=1e-9, rtol=1e-9, **settings).transport()
-    x = rows(4)
+    transport = trained(atol=1e-8, rtol=1e-8, **settings).transport()
+    x = rows(3)
     J = torch.stack([torch.autograd.functional.jacobian(lambda r: transport.forward(r[None])[0], row) for row in x])
     z = transport.forward(x)
     expected = standard_normal(2).log_prob(z) + torch.linalg.slogdet(J).logabsdet
     assert not torch.allclose(z, x, atol=1e-2)
-    assert torch.allclose(transport.log_prob(x), expected, atol=1e-7)
-    assert torch.allclose(transport.inverse(z), x, atol=1e-7)
+    assert torch.allclose(transport.log_prob(x), expected, atol=1e-6)
+    assert torch.allclose(transport.inverse(z), x, atol=1e-6)
     assert torch.allclose(transport.path(x, 1.0), z)
     assert torch.equal(transport.path(x, 0.0), x)
     assert not torch.allclose(transport.path(x, 0.4), x, atol=1e-3)
@@ -109,18 +111,17 @@ def test_the_density_integrates_to_1():
     assert mass.item() == pytest.approx(1, abs=1e-4)
 
 
-def gradient(integrator: Integrator, scale: float = 1.0) -> torch.Tensor:
+def gradient(integrator: Integrator) -> torch.Tensor:
     """d mean log p / d A of the linear flow."""
-    flow = linear_flow(scale * LINEAR)
+    flow = linear_flow(LINEAR)
     z, logdet = density(flow, rows(8), integrator)
     (standard_normal(2).log_prob(z) + logdet).mean().backward()
     return flow.blocks[0].A.grad
 
 
-@pytest.mark.parametrize("seminorm", [False, True])
 @pytest.mark.parametrize("integrator", [TIGHT, FIXED])
-def test_the_adjoint_gradient_is_the_direct_one(integrator, seminorm):
-    adjoint = gradient(replace(integrator, adjoint=True, seminorm=seminorm))
+def test_the_adjoint_gradient_is_the_direct_one(integrator):
+    adjoint = gradient(replace(integrator, adjoint=True))
     assert torch.allclose(adjoint, gradient(integrator), rtol=1e-6, atol=1e-7)
 
 
@@ -133,15 +134,15 @@ def test_both_ways_give_the_same_gradient_for_all_parameters(divergence):
 
 
 def test_the_gradient_is_the_difference_quotient():
-    h = 1e-5
+    h, integrator = 1e-5, Integrator("rk4", n_steps=5)
 
     def value(A: torch.Tensor) -> float:
-        z, logdet = density(linear_flow(A), rows(8), TIGHT)
+        z, logdet = density(linear_flow(A), rows(8), integrator)
         return (standard_normal(2).log_prob(z) + logdet).mean().item()
 
     steps = h * torch.eye(4).reshape(4, 2, 2)
     quotients = torch.tensor([(value(LINEAR + d) - value(LINEAR - d)) / (2 * h) for d in steps])
-    assert torch.allclose(gradient(TIGHT).flatten(), quotients, rtol=1e-5, atol=1e-6)
+    assert torch.allclose(gradient(integrator).flatten(), quotients, rtol=1e-7, atol=1e-8)
 
 
 @pytest.mark.parametrize("integrator", [TIGHT, replace(TIGHT, adjoint=True), replace(FIXED, adjoint=True)])
@@ -153,7 +154,7 @@ def test_evaluations_are_counted_forward_and_backward(integrator):
     z, logdet = carry(flow, exact_density, (x, x.new_zeros(8)), integrator, evaluations)
     forward = evaluations.count
     assert forward == field.calls
-    assert forward == 400 if integrator.n_steps else forward % 6 == 2  # dopri5: 2 to begin, 6 a step
+    assert forward == 160 if integrator.n_steps else forward % 6 == 2  # dopri5: 2 to begin, 6 a step
     (z.sum() + logdet.sum()).backward()
     assert evaluations.count == field.calls
     assert (evaluations.count > forward) == integrator.adjoint
@@ -176,10 +177,10 @@ def test_the_loss_is_minus_the_mean_log_density():
 
 @pytest.mark.parametrize("noise", ["rademacher", "gaussian"])
 def test_hutchinson_log_densities_scatter_about_the_exact_one(noise):
-    fit = trained(10, noise=noise, atol=1e-8, rtol=1e-8)
-    x = rows(1).expand(4000, 2)
+    fit = trained(5, noise=noise, lr=0.1, atol=1e-6, rtol=1e-6)
+    x = rows(1).expand(2000, 2)
     estimates = fit.transport("hutchinson").log_prob(x)
-    standard_error = estimates.std().item() / 4000**0.5
+    standard_error = estimates.std().item() / 2000**0.5
     assert standard_error > 1e-4
     assert abs((estimates.mean() - fit.transport().log_prob(x[:1])).item()) < 5 * standard_error
 
@@ -310,22 +311,31 @@ def test_our_own_assertions_are_not_called_divergence():
         raise AssertionError("ours")
 
 
+def configured(name: str) -> FFJORD:
+    """FFJORD as bench/conf/tuned/`name`.yaml sets it."""
+    return FFJORD(**OmegaConf.to_object(OmegaConf.load(TUNED / f"{name}.yaml"))["solver"])
+
+
 @pytest.mark.parametrize(
-    ("dim", "hidden", "n_blocks", "parameters"),
+    ("dataset", "dim", "parameters"),
     [
-        (2, (64, 64, 64), 1, 9_224),
-        (6, (60,) * 3, 5, 43_320),
-        (8, (160,) * 3, 5, 278_560),
-        (21, (210,) * 2, 10, 546_840),
-        (43, (860,) * 2, 1, 820_612),
-        (63, (1260,) * 3, 2, 6_698_664),
+        ("8gaussians", 2, 9_224),
+        ("power", 6, 43_320),
+        ("gas", 8, 278_560),
+        ("hepmass", 21, 546_840),
+        ("miniboone", 43, 820_612),
+        ("bsds300", 63, 6_698_664),
     ],
 )
-def test_parameter_counts_of_the_paper(dim, hidden, n_blocks, parameters):
+def test_parameter_counts_of_the_paper(dataset, dim, parameters):
     samples = Samples(torch.randn(8, dim), torch.randn(8, dim))
-    solver = FFJORD(hidden=hidden, n_blocks=n_blocks)
-    fit = solver.start(samples, standard_normal(dim), torch.Generator().manual_seed(0))
+    fit = configured(f"ffjord_{dataset}").start(samples, standard_normal(dim), torch.Generator().manual_seed(0))
     assert fit.transport().parameters == parameters
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in TUNED.glob("ffjord_*.yaml")))
+def test_every_configuration_can_be_built(name):
+    assert configured(name).method == "dopri5"
 
 
 def test_what_it_cannot_take_has_a_reason():

@@ -62,8 +62,8 @@ def test_gradient_and_laplacian_are_differentiable(depth):
 
 
 def test_squared_norms_of_many_blocks(monkeypatch):
-    a, W = torch.randn(200, 5, requires_grad=True), torch.randn(4, 3, 5, requires_grad=True)
-    whole = torch.einsum("jkm,nm->njk", W, a).square().sum(2)
+    a, W = torch.randn(200, 5, requires_grad=True), torch.randn(3, 4, 5, requires_grad=True)
+    whole = torch.einsum("kjm,nm->nkj", W, a).square().sum(1)
     blocks = SquaredNorms.apply(a, W)
     assert torch.allclose(blocks, whole)
     weights = torch.randn_like(whole)

@@ -1,0 +1,83 @@
+"""Where a run took place, as plain data: versions, device, processor, threads, commit. No host name and no path."""
+
+import os
+import platform
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("torch", "torchdiffeq", "numpy", "scipy", "scikit-learn", "pandas", "hydra-core", "POT")
+LAUNCHER = "CNF_OT_LAUNCHER"  # how a launcher tells its jobs what they run under
+SLOTS = "CNF_OT_SLOTS"
+
+
+def threads_allowed() -> int:
+    """As many threads as this process may use: OMP_NUM_THREADS, else the processors it may run on."""
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdigit() and int(asked) > 0:
+        return int(asked)
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def describe(device: str, device_name: str, threads: int) -> dict[str, Any]:
+    """The environment of a run on `device`, whose model is `device_name`."""
+    return {
+        "versions": {"python": platform.python_version(), **versions()},
+        "device": device if device == "cpu" else f"{device} {device_name}",
+        "cpu": cpu_model(),
+        "cores": os.cpu_count(),
+        "threads": threads,
+        "launcher": os.environ.get(LAUNCHER, "none"),
+        "slots": int(os.environ.get(SLOTS, "1")),
+        "allocator": allocator(),
+        "platform": f"{platform.system()} {platform.machine()}",
+        **commit(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that are installed, without importing one."""
+    found = {}
+    for name in PACKAGES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def cpu_model() -> str:
+    """The processor's model name, as far as the system tells."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def allocator() -> dict[str, str]:
+    """What changes the allocator: it can be half of a timing on a CPU. Libraries by their file names only."""
+    found = {name: value for name, value in sorted(os.environ.items()) if name.startswith("MALLOC_")}
+    if preload := os.environ.get("LD_PRELOAD"):
+        found["LD_PRELOAD"] = " ".join(Path(library).name for library in preload.replace(":", " ").split())
+    return found
+
+
+def commit() -> dict[str, Any]:
+    """The commit of this checkout, and whether files that it tracks have changed; None without git."""
+    root = Path(__file__).parents[1]
+    try:
+        head = _git(root, "rev-parse", "HEAD")
+        changed = _git(root, "status", "--porcelain", "--untracked-files=no")
+    except (OSError, subprocess.SubprocessError):
+        return {"commit": None, "dirty": None}
+    return {"commit": head, "dirty": bool(changed)}
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()

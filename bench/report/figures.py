@@ -1,0 +1,342 @@
+"""The figures: quality against wall time, and for two-dimensional problems densities, samples and trajectories."""
+
+import math
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from bench import pictures
+from bench.pictures import Arrays
+from bench.report import tables
+from bench.report.frame import BASELINE, Curve, labels
+from bench.report.lint import Group
+
+WIDTH = 5.5  # inches: the text width of NeurIPS and ICLR
+FLOOR = 0.01  # nat: half of the tolerance in q, below which curves are not told apart
+RC = {
+    "pdf.fonttype": 42,
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "legend.fontsize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.linewidth": 0.4,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 3,
+    "ytick.major.size": 3,
+    "xtick.minor.size": 0,
+    "ytick.minor.size": 0,
+}
+
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+LINES = ("-", "--", "-.")
+SOLVERS = [
+    "otflow",
+    "ffjord",
+    "rnode",
+    "otcfm",
+    "cfm",
+    "maf",
+    "nsf",
+    "exact",
+    "sinkhorn",
+    "neural_hjb",
+    "eulerian",
+    "enot",
+]
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a solver looks in every figure."""
+
+    colour: str
+    marker: str
+    line: str
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure under its file name, and what it shows."""
+
+    name: str
+    figure: Figure
+    caption: str
+
+
+def style(solver: str) -> Style:
+    """The same colour, marker and line for a solver in all figures of all reports."""
+    if solver == BASELINE:
+        return Style("#000000", "*", ":")
+    i = SOLVERS.index(solver) if solver in SOLVERS else zlib.crc32(solver.encode())
+    return Style(OKABE_ITO[i % 6], MARKERS[i % 7], LINES[i % 3])
+
+
+def all_of(group: Group, reference: str) -> tuple[list[Drawn], list[str]]:
+    """Every figure of a group, and a line for each picture that could not be read."""
+    sns.set_theme(style="ticks", rc=RC)
+    shown, problems = _pictures(group.frame, reference)
+    made = [quality(group, reference), *_two_dimensional(shown, group.suffix)]
+    return [drawn for drawn in made if drawn is not None], problems
+
+
+# Quality against wall time
+
+
+def quality(group: Group, reference: str) -> Drawn | None:
+    """Validation NLL above the best against step seconds: a panel per dataset, a curve per solver."""
+    datasets = [name for name, part in group.frame.groupby("dataset") if _curves(part)]
+    if not datasets:
+        return None
+    columns = 1 if len(datasets) == 1 else 2
+    rows = math.ceil(len(datasets) / columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, 0.45 + 1.75 * rows), squeeze=False, layout="constrained")
+    for axis, name in zip(axes.flat, datasets, strict=False):
+        _panel(axis, group.frame[group.frame["dataset"] == name], reference)
+        axis.set_title(str(name))
+    for axis in list(axes.flat)[len(datasets) :]:
+        axis.set_visible(False)
+    figure.supxlabel("seconds on the step clock", fontsize=8)
+    figure.supylabel("validation NLL above the best (nat)", fontsize=8)
+    _legend(figure, axes)
+    caption = (
+        f"Validation NLL above the lowest one of the panel, cut at {FLOOR} nat, against step seconds. Thick: median "
+        "over seeds; thin: a run each; grey line: the common target q; a lone marker is a solver of one step."
+    )
+    return Drawn(f"quality{group.suffix}", figure, caption)
+
+
+def _curves(part: pd.DataFrame) -> list[Curve]:
+    return [c for c in part["curve"] if math.isfinite(c.best)]
+
+
+def _panel(axis: Axes, part: pd.DataFrame, reference: str) -> None:
+    best = min(c.best for c in _curves(part))
+    for label in labels(part, reference):
+        runs = part[part["label"] == label]
+        _solver(axis, [_above(c, best) for c in _curves(runs)], label, style(runs["solver"].iloc[0]))
+    if (goal := tables.target(part)) is not None:
+        axis.axhline(goal.q - best, color="0.55", linewidth=0.8, zorder=1)
+        axis.annotate("q", (1.005, goal.q - best), xycoords=("axes fraction", "data"), va="center", color="0.4")
+    axis.set(xscale="log", yscale="log")
+    axis.set_ylim(bottom=FLOOR * 0.8)
+    axis.grid(visible=True, which="major")
+
+
+def _above(curve: Curve, best: float) -> Curve:
+    later = (curve.seconds > 0) & np.isfinite(curve.nll)
+    return Curve(curve.step[later], curve.seconds[later], np.maximum(curve.nll[later] - best, FLOOR))
+
+
+def _solver(axis: Axes, curves: Sequence[Curve], label: str, look: Style) -> None:
+    curves = [c for c in curves if len(c.nll)]
+    if not curves:
+        return
+    for c in curves:
+        axis.plot(c.seconds, c.nll, color=look.colour, linewidth=0.5, alpha=0.35)
+    seconds, middle = median_curve(curves)
+    axis.plot(
+        seconds,
+        middle,
+        color=look.colour,
+        linestyle=look.line,
+        linewidth=1.4,
+        marker=look.marker,
+        markersize=4,
+        markevery=max(1, len(seconds) // 5),
+        label=label,
+    )
+
+
+def median_curve(curves: Sequence[Curve], points: int = 60) -> tuple[np.ndarray, np.ndarray]:
+    """Median over runs at seconds that all of them have seen; a run that has ended keeps its last value."""
+    start, end = max(c.seconds[0] for c in curves), max(c.seconds[-1] for c in curves)
+    if start >= end:
+        return np.array([end]), np.array([np.median([c.nll[-1] for c in curves])])
+    seconds = np.geomspace(start, end, points)
+    seconds[-1] = end
+    return seconds, np.median([np.interp(np.log(seconds), np.log(c.seconds), c.nll) for c in curves], axis=0)
+
+
+def _legend(figure: Figure, axes: np.ndarray) -> None:
+    found: dict[str, Artist] = {}
+    for axis in axes.flat:
+        handles, names = axis.get_legend_handles_labels()
+        found.update(zip(names, handles, strict=True))
+    figure.legend(
+        list(found.values()), list(found), loc="outside upper center", ncols=min(5, len(found)), frameon=False
+    )
+
+
+# Two dimensions
+
+Shown = dict[str, dict[str, Arrays]]  # dataset -> label -> arrays
+
+
+def _pictures(frame: pd.DataFrame, reference: str) -> tuple[Shown, list[str]]:
+    """For each dataset and label the picture of the run with the median NLL."""
+    shown: Shown = {}
+    problems = []
+    for dataset, part in frame.groupby("dataset"):
+        for label in labels(part, reference):
+            try:
+                arrays = _picture(part[part["label"] == label])
+            except (ValueError, OSError) as error:
+                problems.append(str(error))
+                continue
+            if arrays is not None:
+                shown.setdefault(str(dataset), {})[label] = arrays
+    return shown, problems
+
+
+def _picture(runs: pd.DataFrame) -> Arrays | None:
+    there = [row for _, row in runs[runs["status"] == "ok"].sort_values("nll").iterrows() if _path(row).exists()]
+    if not there:
+        return None
+    path = _path(there[(len(there) - 1) // 2])
+    arrays = {name: values.astype(float) for name, values in pictures.load(path).items()}
+    _check(path, arrays)
+    return arrays
+
+
+def _path(row: pd.Series) -> Path:
+    return row["folder"] / f"{row['key']}.npz"
+
+
+SHAPES = {"box": (2, 2), "model": (-1, -1), "truth": (-1, -1), "test": (-1, 2), "generated": (-1, 2),
+          "forward": (-1, 2), "paths": (-1, -1, 2)}  # fmt: skip
+
+
+def _check(path: Path, arrays: Arrays) -> None:
+    if not {"box", "test"} <= set(arrays):
+        raise ValueError(f"{path}: not a picture (it lacks box or test)")
+    for name, values in arrays.items():
+        shape = SHAPES.get(name, values.shape)
+        fits = len(shape) == values.ndim and all(s in (-1, n) for s, n in zip(shape, values.shape, strict=True))
+        if not fits or not np.isfinite(values).all():
+            raise ValueError(f"{path}: not a picture ({name} is {values.shape} or not finite)")
+
+
+def _two_dimensional(shown: Shown, suffix: str) -> Iterator[Drawn]:
+    if any("model" in a for row in shown.values() for a in row.values()):
+        figure = _grid(shown, "truth", _truth_density, _density)
+        yield Drawn(f"densities{suffix}", figure, "Densities, one colour scale a row: 0 to the highest of the truth.")
+    if any("generated" in a for row in shown.values() for a in row.values()):
+        figure = _grid(shown, "test points", _test_points, _generated)
+        yield Drawn(f"samples{suffix}", figure, "Test points, and as many points drawn from each model.")
+    if any("paths" in a for row in shown.values() for a in row.values()):
+        figure = _grid(shown, None, None, _trajectories)
+        yield Drawn(f"trajectories{suffix}", figure, "Paths of 64 test points (dots) to the normal (crosses).")
+
+
+Draw = Callable[[Axes, Arrays, float], None]
+
+
+def _grid(shown: Shown, first: str | None, draw_first: Draw | None, draw: Draw) -> Figure:
+    """A row per dataset; columns: `first`, if any, then each label."""
+    names = list(dict.fromkeys(label for row in shown.values() for label in row))
+    columns = ([first] if first else []) + names
+    side = min(1.5, (WIDTH - 0.3) / len(columns))
+    figure, axes = plt.subplots(
+        len(shown),
+        len(columns),
+        figsize=(0.3 + side * len(columns), 0.25 + side * len(shown)),
+        squeeze=False,
+        layout=ConstrainedLayoutEngine(w_pad=0.02, h_pad=0.02, wspace=0, hspace=0),
+    )
+    for line, (dataset, row) in zip(axes, shown.items(), strict=True):
+        one = next(iter(row.values()))
+        top = _top(row)
+        for axis, name in zip(line, columns, strict=True):
+            _frame(axis, one["box"])
+            if name == first and draw_first is not None:
+                draw_first(axis, one, top)
+            elif name in row:
+                draw(axis, row[name], top)
+        line[0].set_ylabel(dataset)
+    for axis, name in zip(axes[0], columns, strict=True):
+        axis.set_title(name)
+    return figure
+
+
+def _top(row: dict[str, Arrays]) -> float:
+    """The end of the colour scale: the truth's peak, else the 99.9 % quantile of the models."""
+    one = next(iter(row.values()))
+    if "truth" in one:
+        return float(one["truth"].max())
+    return max((float(np.quantile(a["model"], 0.999)) for a in row.values() if "model" in a), default=1.0)
+
+
+def _frame(axis: Axes, box: np.ndarray) -> None:
+    axis.set(xlim=box[:, 0], ylim=box[:, 1], xticks=[], yticks=[], aspect="equal")
+    for spine in axis.spines.values():
+        spine.set(visible=True, linewidth=0.5, color="0.7")
+
+
+def _missing(axis: Axes) -> None:
+    axis.text(0.5, 0.5, "not given", transform=axis.transAxes, ha="center", va="center", color="0.5", fontsize=7)
+
+
+def _image(axis: Axes, density: np.ndarray | None, box: np.ndarray, top: float) -> None:
+    if density is None:
+        return _missing(axis)
+    (left, bottom), (right, upper) = box
+    axis.imshow(density.T, origin="lower", extent=(left, right, bottom, upper), vmin=0, vmax=top, cmap="viridis")
+
+
+def _truth_density(axis: Axes, a: Arrays, top: float) -> None:
+    _image(axis, a.get("truth"), a["box"], top)
+
+
+def _density(axis: Axes, a: Arrays, top: float) -> None:
+    _image(axis, a.get("model"), a["box"], top)
+
+
+def _points(axis: Axes, points: np.ndarray | None) -> None:
+    if points is None:
+        return _missing(axis)
+    axis.scatter(points[:, 0], points[:, 1], s=0.6, color="black", alpha=0.5, linewidths=0, rasterized=True)
+
+
+def _test_points(axis: Axes, a: Arrays, top: float) -> None:
+    _points(axis, a["test"])
+
+
+def _generated(axis: Axes, a: Arrays, top: float) -> None:
+    _points(axis, a.get("generated"))
+
+
+def _trajectories(axis: Axes, a: Arrays, top: float) -> None:
+    paths = a.get("paths")
+    if paths is None:
+        return _missing(axis)
+    axis.plot(paths[:, :, 0], paths[:, :, 1], color="0.55", linewidth=0.4)
+    axis.scatter(paths[0, :, 0], paths[0, :, 1], s=4, color=OKABE_ITO[0], linewidths=0, zorder=3)
+    axis.scatter(paths[-1, :, 0], paths[-1, :, 1], s=5, color=OKABE_ITO[1], marker="x", linewidths=0.6, zorder=3)
+    low, high = np.minimum(a["box"][0], paths.min((0, 1))), np.maximum(a["box"][1], paths.max((0, 1)))
+    axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+
+
+def close(figure: Figure) -> None:
+    """Free a figure."""
+    plt.close(figure)

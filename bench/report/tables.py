@@ -1,0 +1,503 @@
+"""The tables: a row per solver for each dataset, ratios to a reference solver, and what the ratios are made of.
+
+The target q of a comparison is the largest, over the compared solvers, of their median best validation NLL, + SLACK;
+the baseline is in every table but sets no target. A run that does not reach q counts as PENALTY x its budget and is
+never dropped. Intervals need MIN_SEEDS seeds.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from bench import stats
+from bench.report import lint
+from bench.report.frame import BASELINE, Curve, labels
+from bench.report.lint import Group
+from bench.report.render import NOTHING, Cell, Table
+from bench.stats import Interval
+
+SLACK = 0.02
+SLACKS = (0.0, 0.02, 0.05, 0.1)
+PENALTY = 2.0
+MIN_SEEDS = 3
+NEVER_RAN = ("unfit", "not_installed")  # no failure to reach q: such a solver is left out of the ratios, by name
+
+LEGEND = (
+    f"Medians over seeds; ± is half of the {stats.LEVEL:.0%} bootstrap interval; none below {MIN_SEEDS} finished "
+    "seeds. Bold: the best, where the intervals separate (times: among those that reach q).",
+    "†: a certificate failed; the number is void and ranked nowhere.",
+    f"q: the largest median best validation NLL of the compared solvers, + {SLACK} nat. *: runs that did not reach it, "
+    f"each counted as {PENALTY:g} × its budget; where none did, the best validation NLL stands instead.",
+    "Seconds are of the step clock, which validation stops; density and samples: as many points as the test set has.",
+)
+
+ALWAYS = ("finite",)
+DENSITY = (*ALWAYS, "nll_effort", "density_integral")
+SAMPLES = (*ALWAYS, "inverse")
+
+
+@dataclass(frozen=True)
+class Target:
+    """The target NLL `q`, and which of the compared solvers were still gaining when their time ended."""
+
+    q: float
+    unconverged: tuple[str, ...]
+
+    @property
+    def mark(self) -> str:
+        return " (not converged)" if self.unconverged else ""
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds to a target (n,), one a run, penalised where it was not `reached` (n,); `steps` (n,) likewise."""
+
+    seconds: np.ndarray
+    steps: np.ndarray
+    reached: np.ndarray
+
+    @property
+    def mark(self) -> str:
+        return "" if self.reached.all() else "*"
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A column of the table of a dataset: runs -> a number each. `voided_by` names certificates."""
+
+    heading: str
+    of: Callable[[pd.DataFrame], pd.Series]
+    show: Callable[[float], str]
+    voided_by: tuple[str, ...] = ALWAYS
+    spread: bool = False
+    ranked: bool = True
+    timed: bool = False  # ranked only among those that reach the target: nobody is fast by being wrong
+
+
+def significant(value: float) -> str:
+    """Three significant digits: 1,230, 12.3, 0.0123, 1.2e-4."""
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    if not 1e-3 <= abs(value) < 1e7:
+        mantissa, exponent = f"{value:.1e}".split("e")
+        return f"{mantissa}e{int(exponent)}"
+    digits = max(0, 2 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{digits}f}"
+
+
+def nats(value: float) -> str:
+    return f"{value:.3f}"
+
+
+def whole(value: float) -> str:
+    return f"{value:,.0f}"
+
+
+def column(name: str, scale: float = 1.0) -> Callable[[pd.DataFrame], pd.Series]:
+    return lambda runs: scale * runs[name]
+
+
+def evaluations(runs: pd.DataFrame) -> pd.Series:
+    """Function evaluations a step, forward and backward."""
+    return runs["nfe_forward"] + runs["nfe_backward"].fillna(0)
+
+
+QUALITY = (
+    Quantity("test\nNLL", column("nll"), nats, DENSITY, spread=True),
+    Quantity("gap to\ntruth", column("nll_gap"), nats, DENSITY),
+    Quantity("MMD", column("mmd"), significant, SAMPLES),
+    Quantity("inverse\nerror", column("inverse_error_mean"), significant, SAMPLES),
+)
+SIZE = Quantity("params", column("parameters"), whole, ranked=False)
+STEP = Quantity("ms a\nstep", column("seconds_per_step", 1e3), significant, timed=True)
+WORK = Quantity("NFE a\nstep", evaluations, significant, ranked=False)
+DENSITY_TIME = Quantity("density\n(s)", column("evaluate_seconds"), significant, DENSITY, timed=True)
+SAMPLE_TIME = Quantity("samples\n(s)", column("sample_seconds"), significant, SAMPLES, timed=True)
+COST = (STEP, WORK, DENSITY_TIME, SAMPLE_TIME)
+RATIOS = (SIZE, STEP, DENSITY_TIME, SAMPLE_TIME)
+
+
+def all_of(group: Group, reference: str) -> list[Table]:
+    """Every table of one group, in reading order."""
+    datasets = sorted(group.frame["dataset"].unique())
+    pairs = baselines(group.frame, reference)
+    made = [summary(group, name, reference) for name in datasets]
+    made += [ratios(group, solver, reference) for solver in pairs]
+    made += [decomposition(group, solver, reference) for solver in pairs]
+    made += [sensitivity(group, solver, reference) for solver in pairs]
+    return [table for table in [*made, failures(group)] if table.rows]
+
+
+def baselines(frame: pd.DataFrame, reference: str) -> list[str]:
+    """The solvers to compare with the reference: all but the baseline, if the reference is there."""
+    solvers = set(frame["solver"])
+    return sorted(solvers - {reference, BASELINE}) if reference in solvers else []
+
+
+# The table of a dataset
+
+
+def summary(group: Group, dataset: str, reference: str) -> Table:
+    """A row per solver of `dataset`. Raises ValueError for runs that cannot be compared."""
+    part = group.frame[group.frame["dataset"] == dataset]
+    lint.one_environment(part)
+    goal = target(part)
+    runs = {label: part[part["label"] == label] for label in labels(part, reference)}
+    reached = {label: goal is not None and times(rows, goal.q, part).mark == "" for label, rows in runs.items()}
+    columns = {"runs": [_counts(rows) for rows in runs.values()]}
+    columns |= {q.heading: _column(runs, q, reached) for q in (*QUALITY, SIZE)}
+    columns |= {"seconds\nto q": _time_column(runs, goal, part)}
+    columns |= {q.heading: _column(runs, q, reached) for q in COST}
+    columns = {name: cells for name, cells in columns.items() if any(cell != NOTHING for cell in cells)}
+    rows = list(zip(runs, zip(*columns.values(), strict=True), strict=True))
+    if BASELINE not in set(part["solver"]):
+        rows.append((BASELINE, (Cell("no record"), *[NOTHING] * (len(columns) - 1))))
+    name = f"{dataset}{group.suffix}"
+    return Table(name, dataset, "solver", list(columns), rows, _summary_notes(part, goal), LEGEND)
+
+
+def _summary_notes(part: pd.DataFrame, goal: Target | None) -> list[str]:
+    notes = ["No solver ended with a finite validation NLL: there is no target q."]
+    if goal is not None:
+        notes = [f"q = {goal.q:.3f} nats{goal.mark}" + _still(goal)]
+    named = part[part["setting"] != ""].drop_duplicates("label")
+    notes += [f"{label}: {setting}" for label, setting in zip(named["label"], named["setting"], strict=True)]
+    noisy = part[part["noisy"]]
+    if len(noisy):
+        notes.append(f"Do not quote the seconds of {', '.join(_runs(noisy))}: others used the processor.")
+    broken = part[part["failed"].map(bool)].groupby("label")["failed"]
+    notes += [f"† {label} fails {', '.join(sorted(set().union(*names)))}." for label, names in broken]
+    return notes
+
+
+def _runs(part: pd.DataFrame) -> list[str]:
+    return [f"{label} (seeds {', '.join(map(str, rows['seed']))})" for label, rows in part.groupby("label")]
+
+
+def _still(goal: Target) -> str:
+    if not goal.unconverged:
+        return "."
+    return f": {', '.join(goal.unconverged)} still gained over {SLACK} nat in the last quarter of its time."
+
+
+def _counts(runs: pd.DataFrame) -> Cell:
+    counts = runs["status"].value_counts().sort_index(key=lambda names: names != "ok")
+    return Cell(",\n".join(f"{n} {status}" for status, n in counts.items()))
+
+
+def _column(runs: dict[str, pd.DataFrame], quantity: Quantity, reached: dict[str, bool]) -> list[Cell]:
+    cells = [_cell(rows, quantity) for rows in runs.values()]
+    if not quantity.ranked:
+        return cells
+    fair = [not quantity.timed or reached[label] for label in runs]
+    return _bold(cells, fair)
+
+
+def _cell(runs: pd.DataFrame, quantity: Quantity) -> Cell:
+    values = _values(runs, quantity)
+    if not len(values):
+        return NOTHING
+    found = _interval(lambda: stats.median(values, _rng()), len(values))
+    text = quantity.show(found.value)
+    if quantity.spread and not math.isnan(found.low):
+        text += f" ±{quantity.show((found.high - found.low) / 2)}"
+    return Cell(text, *found, void=_void(runs, quantity.voided_by))
+
+
+def _time_column(runs: dict[str, pd.DataFrame], goal: Target | None, part: pd.DataFrame) -> list[Cell]:
+    if goal is None:
+        return [NOTHING] * len(runs)
+    found = [times(rows, goal.q, part) for rows in runs.values()]
+    cells = [_time_cell(rows, time) for rows, time in zip(runs.values(), found, strict=True)]
+    return _bold(cells, [time.mark == "" for time in found])
+
+
+def _time_cell(runs: pd.DataFrame, time: Times) -> Cell:
+    void = _void(runs, DENSITY)
+    if not time.reached.any():
+        best = _best(runs)
+        text = "not reached" if math.isnan(best) else f"best {nats(best)}*"
+        return Cell(text, void=void)
+    found = _interval(lambda: stats.median(time.seconds, _rng()), len(time.seconds))
+    part = "" if time.reached.all() else f"\n({time.reached.sum()} of {len(time.reached)})"
+    return Cell(significant(found.value) + time.mark + part, *found, void=void)
+
+
+def _bold(cells: Sequence[Cell], fair: Sequence[bool]) -> list[Cell]:
+    """The lowest of the cells that may be ranked in bold, where its interval lies below all the others'."""
+    ranked = [c for c, ok in zip(cells, fair, strict=True) if ok and not c.void and not math.isnan(c.value)]
+    if len(ranked) < 2:
+        return list(cells)
+    best = min(ranked, key=lambda c: c.value)
+    # a comparison with the NaN of a missing interval is False: no seeds, no bold
+    separate = all(best.high < other.low for other in ranked if other is not best)
+    return [replace(c, best=separate and c is best) for c in cells]
+
+
+# Ratios
+
+
+def ratios(group: Group, solver: str, reference: str) -> Table:
+    """`solver` over `reference` for each dataset that has both, then the means over datasets."""
+    title = f"{solver} / {reference}: how many times more"
+    columns = ["parameters", "seconds to q", "seconds a step", "density", "samples"]
+    pairs, notes = _pairs(group.frame, solver, reference)
+    compared = [_compare(pair) for pair in pairs]
+    rows = [(p.dataset, [_ratio_cell(c) for c in row]) for p, row in zip(pairs, compared, strict=True)]
+    if len(rows) > 1:
+        across = list(zip(*compared, strict=True))
+        rows.append(("geometric mean", [_mean_cell(c, geometric_mean) for c in across]))
+        rows.append(("arithmetic mean", [_mean_cell(c, arithmetic_mean) for c in across]))
+    return Table(f"{solver}_over_{reference}{group.suffix}", title, "dataset", columns, rows, notes, LEGEND)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The runs of a solver and of the reference on one dataset, and the target both are held to."""
+
+    dataset: str
+    solver: pd.DataFrame
+    reference: pd.DataFrame
+    goal: Target | None
+
+    @property
+    def both(self) -> pd.DataFrame:
+        return pd.concat([self.solver, self.reference])
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One quantity of a pair, a value a run each; `mark` tells that some values are penalties."""
+
+    solver: np.ndarray
+    reference: np.ndarray
+    void: bool = False
+    mark: str = ""
+
+    @property
+    def known(self) -> bool:
+        return all(len(v) > 0 and bool((v > 0).all()) for v in (self.solver, self.reference))
+
+    @property
+    def seeds(self) -> int:
+        return min(len(self.solver), len(self.reference))
+
+
+def _pairs(frame: pd.DataFrame, solver: str, reference: str) -> tuple[list[Pair], list[str]]:
+    pairs, notes = [], []
+    for dataset, part in frame.groupby("dataset"):
+        lint.one_environment(part)
+        tried = part[~part["status"].isin(NEVER_RAN)]
+        a, b = (_best_setting(tried[tried["solver"] == name]) for name in (solver, reference))
+        if a.empty or b.empty:
+            notes.append(f"{dataset}: no run of {solver if a.empty else reference}.")
+            continue
+        a, b, note = _same_seeds(a, b)
+        chosen = [label for label in (a["label"].iloc[0], b["label"].iloc[0]) if label not in (solver, reference)]
+        notes += [f"{dataset}: {note}"] if note else []
+        notes += [f"{dataset}: {', '.join(chosen)}, the best by validation NLL."] if chosen else []
+        pairs.append(Pair(str(dataset), a, b, target(pd.concat([a, b]))))
+    goals = [f"{p.dataset} {nats(p.goal.q)}{'~' if p.goal.unconverged else ''}" for p in pairs if p.goal]
+    notes += [f"q in nats (~: not converged): {', '.join(goals)}."] if goals else []
+    few = [p.dataset for p in pairs if min(len(p.solver), len(p.reference)) < MIN_SEEDS]
+    notes += [f"No interval (fewer than {MIN_SEEDS} seeds): {', '.join(few)}."] if few else []
+    return pairs, notes
+
+
+def _best_setting(runs: pd.DataFrame) -> pd.DataFrame:
+    """Of several settings of one solver, that with the lowest median best validation NLL."""
+    if runs["label"].nunique() < 2:
+        return runs
+    found = {label: _best(rows) for label, rows in runs.groupby("label")}
+    label = min(found, key=lambda name: (math.isnan(found[name]), found[name]))
+    return runs[runs["label"] == label]
+
+
+def _same_seeds(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+    """Both cut to the seeds that both have, and a note where that leaves something out."""
+    shared = set(a["seed"]) & set(b["seed"])
+    if not shared:
+        return a, b, "the solvers share no seed."
+    if len(shared) == a["seed"].nunique() == b["seed"].nunique():
+        return a, b, ""
+    return a[a["seed"].isin(shared)], b[b["seed"].isin(shared)], f"only the {len(shared)} seeds that both have."
+
+
+def _compare(pair: Pair) -> list[Comparison]:
+    size, *rest = (_comparison(pair, quantity) for quantity in RATIOS)
+    return [size, time_comparison(pair, pair.goal), *rest]
+
+
+def _comparison(pair: Pair, quantity: Quantity) -> Comparison:
+    void = _void(pair.both, quantity.voided_by)
+    return Comparison(_values(pair.solver, quantity), _values(pair.reference, quantity), void)
+
+
+def time_comparison(pair: Pair, goal: Target | None) -> Comparison:
+    """Seconds to the target, with the penalty for runs that do not reach it."""
+    if goal is None:
+        return Comparison(np.array([]), np.array([]))
+    a, b = (times(runs, goal.q, pair.both) for runs in (pair.solver, pair.reference))
+    return Comparison(a.seconds, b.seconds, _void(pair.both, DENSITY), a.mark or b.mark)
+
+
+def _ratio_cell(c: Comparison) -> Cell:
+    if not c.known:
+        return NOTHING
+    found = _interval(lambda: stats.ratio_of_medians(c.solver, c.reference, _rng()), c.seeds)
+    return Cell(_with_interval(found, c.mark), *found, void=c.void)
+
+
+def geometric_mean(comparisons: Sequence[Comparison]) -> Interval:
+    """Geometric mean over datasets of the ratio of medians, with its interval."""
+    a, b = [c.solver for c in comparisons], [c.reference for c in comparisons]
+    seeds = min(c.seeds for c in comparisons)
+    return _interval(lambda: stats.geometric_mean_ratio(a, b, _rng()), seeds)
+
+
+def arithmetic_mean(comparisons: Sequence[Comparison]) -> Interval:
+    """Arithmetic mean over datasets of the ratio of medians, as papers have it; no interval."""
+    found = [np.median(c.solver) / np.median(c.reference) for c in comparisons]
+    return Interval(float(np.mean(found)), math.nan, math.nan)
+
+
+def _mean_cell(across: Sequence[Comparison], mean: Callable[[Sequence[Comparison]], Interval]) -> Cell:
+    """A mean inherits the marks of what it is made of, and says of how many datasets it is."""
+    known = [c for c in across if c.known]
+    if not known:
+        return NOTHING
+    found = mean(known)
+    part = "" if len(known) == len(across) else f" ({len(known)} of {len(across)})"
+    mark = "*" if any(c.mark for c in known) else ""
+    return Cell(_with_interval(found, mark) + part, *found, void=any(c.void for c in known))
+
+
+def decomposition(group: Group, solver: str, reference: str) -> Table:
+    """seconds to q = steps x evaluations a step x FLOP an evaluation x seconds a FLOP, by medians over seeds."""
+    columns = ["steps\nto q", "evaluations\na step", "MFLOP an\nevaluation", "seconds\na GFLOP", "seconds\nto q"]
+    rows: list[tuple[str, Sequence[Cell]]] = []
+    for pair in _pairs(group.frame, solver, reference)[0]:
+        a, b = (_factors(runs, pair) for runs in (pair.solver, pair.reference))
+        rows.append((f"{pair.dataset} · {reference}", [_plain(v) for v in b]))
+        rows.append((f"{pair.dataset} · {solver}", [_plain(v) for v in a]))
+        rows.append((f"{pair.dataset} · ratio", [_plain(x / y if y else math.nan) for x, y in zip(a, b, strict=True)]))
+    title = f"What the time of {solver} and {reference} is made of"
+    notes = ["The last column is the product of the others. FLOP of matrix products only."]
+    return Table(f"{solver}_factors{group.suffix}", title, "dataset · solver", columns, rows, notes)
+
+
+def _factors(runs: pd.DataFrame, pair: Pair) -> list[float]:
+    """The five columns; NaN throughout where not even half of the runs reach the target."""
+    time = None if pair.goal is None else times(runs, pair.goal.q, pair.both)
+    if time is None or time.reached.mean() <= 0.5:
+        return [math.nan] * 5
+    seconds, steps = np.median(time.seconds).item(), np.median(time.steps).item()
+    calls, flops = evaluations(runs).median(), runs["flops"].median()
+    return [steps, calls, flops / calls / 1e6, seconds / (steps * flops) * 1e9, seconds]
+
+
+def sensitivity(group: Group, solver: str, reference: str) -> Table:
+    """The ratio of the times to q for other tolerances than SLACK."""
+    pairs, _ = _pairs(group.frame, solver, reference)
+    rows = []
+    for pair in pairs:
+        goals = [target(pair.both, slack) for slack in SLACKS]
+        rows.append((pair.dataset, [_ratio_cell(time_comparison(pair, goal)) for goal in goals]))
+    title = f"{solver} / {reference}: seconds to q, by the tolerance in q"
+    columns = [f"+{slack:g} nat" for slack in SLACKS]
+    return Table(f"{solver}_tolerance{group.suffix}", title, "dataset", columns, rows, (), LEGEND)
+
+
+def failures(group: Group) -> Table:
+    """A row per run that did not end ok."""
+    failed = group.frame[group.frame["status"] != "ok"]
+    rows = [
+        (f"{r.dataset} · {r.label} · seed {r.seed}", [Cell(str(r.status)), Cell(str(r.reason) or "no reason given")])
+        for r in failed.itertuples()
+    ]
+    return Table(f"failures{group.suffix}", "Runs that failed", "run", ["status", "reason"], rows, text=True)
+
+
+# Targets and times
+
+
+def target(part: pd.DataFrame, slack: float = SLACK) -> Target | None:
+    """The common target of the solvers in `part`, the baseline left out; None if none of them has one."""
+    compared = part[part["solver"] != BASELINE]
+    curves = {str(label): _curves(runs) for label, runs in compared.groupby("label")}
+    q = stats.common_target({label: [c.nll for c in runs] for label, runs in curves.items()}, slack)
+    if q is None:
+        return None
+    return Target(q, tuple(label for label, runs in curves.items() if any(map(_still_gains, runs))))
+
+
+def _still_gains(curve: Curve) -> bool:
+    return math.isfinite(curve.best) and stats.not_converged(curve.seconds, curve.nll, SLACK)
+
+
+def times(runs: pd.DataFrame, q: float, part: pd.DataFrame) -> Times:
+    """Seconds and steps of each of `runs` to `q`; the penalty is PENALTY x its budget, in steps nothing is known.
+
+    A run with no budget in seconds has had as long as the longest run of `part`, the runs it is compared with.
+    """
+    found = [_time(curve, q) for curve in _curves(runs)]
+    reached = np.array([seconds is not None for seconds, _ in found])
+    ends = [curve.seconds[-1] for curve in part["curve"] if len(curve.seconds)]
+    longest = np.nanmax([*ends, *part["fit_seconds"], 0.0])
+    budget = runs["budget_seconds"].fillna(longest).to_numpy(float)
+    seconds = np.where(reached, np.array([s or 0.0 for s, _ in found]), PENALTY * budget)
+    return Times(seconds, np.array([step for _, step in found]), reached)
+
+
+def _time(curve: Curve, q: float) -> tuple[float | None, float]:
+    seconds = stats.time_to_target(curve.seconds, curve.nll, q)
+    if seconds is None:
+        return None, math.inf
+    return seconds, curve.step[np.searchsorted(curve.seconds, seconds)].item()
+
+
+def _curves(runs: pd.DataFrame) -> list[Curve]:
+    """The validations of each run; a run that failed has reached nothing."""
+    nothing = Curve(np.array([]), np.array([]), np.array([]))
+    return [c if status == "ok" else nothing for c, status in zip(runs["curve"], runs["status"], strict=True)]
+
+
+def _best(runs: pd.DataFrame) -> float:
+    """Median over seeds of the best validation NLL; NaN if no run ended ok."""
+    found = [curve.best for curve in _curves(runs)]
+    return float(np.nanmedian(found)) if not np.isnan(found).all() else math.nan
+
+
+# Small parts
+
+
+def _values(runs: pd.DataFrame, quantity: Quantity) -> np.ndarray:
+    return quantity.of(runs[runs["status"] == "ok"]).dropna().to_numpy(float)
+
+
+def _void(runs: pd.DataFrame, voided_by: tuple[str, ...]) -> bool:
+    return any(set(voided_by) & set(names) for names in runs["failed"])
+
+
+def _interval(estimate: Callable[[], Interval], seeds: int) -> Interval:
+    found = estimate()
+    return found if seeds >= MIN_SEEDS else Interval(found.value, math.nan, math.nan)
+
+
+def _with_interval(found: Interval, mark: str) -> str:
+    text = significant(found.value) + mark
+    if math.isnan(found.low) or found.low == found.high:
+        return text
+    return f"{text} [{significant(found.low)}, {significant(found.high)}]"
+
+
+def _plain(value: float) -> Cell:
+    return Cell(significant(value), value) if math.isfinite(value) else NOTHING
+
+
+def _rng() -> np.random.Generator:
+    """The same draws for each estimate, so that a report is the same however it is made."""
+    return np.random.default_rng(0)

@@ -1,0 +1,387 @@
+"""One cell of the benchmark, a solver on a dataset with a seed, becomes one record.
+
+    python -m bench.run solver=otflow dataset=8gaussians seed=0 budget.seconds=60
+    python -m bench.run -m suite=quick          a sweep; the same command again resumes it
+
+Exit status: 0 ok, 1 the run failed (its record says how), 2 bad input, 3 the record could not be written,
+130 interrupted (the same command resumes).
+"""
+
+import dataclasses
+import os
+import re
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from bench import env, record
+
+if TYPE_CHECKING:  # torch is imported where it is used: --help and --cfg job do without
+    import torch
+
+    from bench.loop import Budget, Outcome, Validation
+    from datasets.base import Dataset, Problem
+    from solvers.base import Fit, Solver, Transport
+
+METRICS_SEED = 1804
+DTYPES = ("float32", "float64")
+
+OK, FAILED, BAD_INPUT, NOT_WRITTEN, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+class BadInput(ValueError):
+    """What the user asked for cannot be; the message says what can."""
+
+
+def main() -> None:
+    """The command line."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us whole, and become one line here
+    try:
+        sys.argv[1:] = [word for given in sys.argv[1:] for word in lenient(given)]
+        _app()
+    except (HydraException, OmegaConfBaseException, BadInput) as error:
+        sys.exit(complain(one_line(error)))
+    except KeyboardInterrupt:
+        print("interrupted: the same command resumes", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+@hydra.main(config_path="conf", config_name="config", version_base="1.3")
+def _app(cfg: DictConfig) -> None:
+    try:
+        code = run_cell(cfg)
+    except BadInput as error:
+        code = complain(str(error))
+    sys.exit(code)
+
+
+def lenient(override: str) -> list[str]:
+    """Let `solver.x=1` set a field that the configuration leaves to its default; it is checked when built.
+
+    `solver._target_=package.Class` replaces solver and published settings altogether. Raises BadInput for published
+    settings that do not exist: being optional, Hydra would pass over them.
+    """
+    for name in override.removeprefix("tuned=").split(",") if override.startswith("tuned=") else ():
+        tuned = sorted(path.stem for path in (Path(__file__).parent / "conf" / "tuned").glob("*.yaml"))
+        if name not in (*tuned, "null"):
+            raise BadInput(f"no tuned {name}: choose from {', '.join(tuned)}")
+    if match := re.match(r"(solver|dataset)\._target_=", override):
+        return [f"~{match[1]}", "~tuned", f"++{override}"]
+    return [f"++{override}"] if re.match(r"(solver|dataset)\.", override) else [override]
+
+
+def complain(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return BAD_INPUT
+
+
+def one_line(error: Exception) -> str:
+    """An error of Hydra's in one line, with the choices there are."""
+    first = str(error).strip().splitlines() or [type(error).__name__]
+    options = getattr(error, "options", None)
+    if options:
+        wanted = str(getattr(error, "missing_cfg_file", "")).removesuffix(".yaml")
+        return f"no {wanted.replace('/', ' ', 1)}: choose from {', '.join(sorted(options))}"
+    return first[0]
+
+
+def run_cell(cfg: DictConfig) -> int:
+    """Run the cell `cfg` unless its record exists; the exit status. Raises BadInput."""
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    solver, dataset = build(cfg)
+    config = identity(cfg, solver, dataset)
+    runs, checkpoint = folders(cfg, record.key(config))
+    done = finished(runs, record.key(config))
+    if done is not None:
+        print(f"{record.line(done)} [cached]")
+        return OK if done["status"] == "ok" else FAILED
+    for folder in (runs, checkpoint.parent):
+        record.sweep_stale(folder)
+    made = _measured(cfg, solver, dataset, config, started, checkpoint)
+    return _kept(made, runs, checkpoint)
+
+
+def identify(cfg: DictConfig) -> dict[str, Any]:
+    """What the key of a cell is made of. Raises BadInput."""
+    return identity(cfg, *build(cfg))
+
+
+def folders(cfg: DictConfig, key: str) -> tuple[Path, Path]:
+    """The folder of the records, and the checkpoint of the cell `key`."""
+    results = Path(cfg.results)
+    return results / "runs", results / "checkpoints" / f"{key}.pt"
+
+
+def finished(runs: Path, key: str) -> record.Record | None:
+    """The record of `key`, if there is one. Raises BadInput where its place is taken by something else."""
+    path = runs / f"{key}.json"
+    if not path.exists():
+        return None
+    try:
+        return record.read(path)
+    except (record.RecordError, OSError) as error:
+        raise BadInput(f"{error}: move it away and run again") from None
+
+
+def build(cfg: DictConfig) -> "tuple[Solver, Dataset]":
+    """The solver and the dataset that `cfg` names. Raises BadInput."""
+    return _built("solver", cfg.solver), _built("dataset", cfg.dataset)
+
+
+def _built(what: str, node: DictConfig) -> Any:
+    target = node.get("_target_")
+    try:
+        built = hydra.utils.instantiate(node, _convert_="all")
+    except HydraException as error:
+        cause = error.__cause__ or error
+        unknown = re.search(r"unexpected keyword argument '(\w+)'", str(cause))
+        if unknown is None:
+            raise BadInput(f"{what} {target}: {str(cause).splitlines()[0]}") from None
+        names = [f.name for f in dataclasses.fields(hydra.utils.get_class(target))]
+        raise BadInput(f"{what}.{unknown[1]}: {target} has no such field: choose from {', '.join(names)}") from None
+    except (ValueError, TypeError) as error:
+        raise BadInput(f"{what} {target}: {error}") from None
+    if not dataclasses.is_dataclass(built):
+        raise BadInput(f"{what} {target} is not a dataclass of settings")
+    return built
+
+
+def identity(cfg: DictConfig, solver: Any, dataset: Any) -> dict[str, Any]:
+    """The `config` of a record, of which its key is the hash. Raises BadInput."""
+    budget, validation = limits(cfg)
+    return {
+        "solver": record.describe(solver),
+        "dataset": record.describe(dataset),
+        "budget": dataclasses.asdict(budget),
+        "validation": dataclasses.asdict(validation),
+        "seed": _whole("seed", cfg.seed, 0),
+        "dtype": _dtype(cfg.dtype),
+        "device": device_type(cfg.device),
+        "threads": env.threads_allowed() if cfg.threads is None else _whole("threads", cfg.threads, 1),
+    }
+
+
+def limits(cfg: DictConfig) -> "tuple[Budget, Validation]":
+    """Budget and validation as `cfg` has them. Raises BadInput."""
+    from bench.loop import Budget, Validation
+
+    if not isinstance(cfg.evaluate.seconds, int | float) or cfg.evaluate.seconds <= 0:
+        raise BadInput(f"evaluate.seconds must be more than 0, not {cfg.evaluate.seconds!r}")
+    try:
+        return Budget(**_plain(cfg.budget)), Validation(**_plain(cfg.validation))
+    except ValueError as error:
+        raise BadInput(str(error)) from None
+    except TypeError as error:
+        raise BadInput(f"budget and validation: {error}") from None
+
+
+def _plain(node: DictConfig) -> dict[str, Any]:
+    plain = OmegaConf.to_container(node, resolve=True)
+    assert isinstance(plain, dict)
+    return {str(name): value for name, value in plain.items()}
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise BadInput(f"{name} must be a whole number of {least} or more, not {value!r}")
+    return value
+
+
+def _dtype(name: Any) -> str:
+    if name not in DTYPES:
+        raise BadInput(f"dtype must be one of {', '.join(DTYPES)}, not {name!r}")
+    return str(name)
+
+
+def device_type(name: Any) -> str:
+    """`cpu` or `cuda`. Raises BadInput where that device is not there."""
+    import torch
+
+    match = re.fullmatch(r"(cpu|cuda)(?::(\d+))?", str(name))
+    if match is None or (match[1] == "cpu" and match[2]):
+        raise BadInput(f"device must be cpu, cuda or cuda:<number>, not {name!r}")
+    if match[1] == "cuda" and int(match[2] or 0) >= torch.cuda.device_count():
+        raise BadInput(f"device {name}: torch finds {torch.cuda.device_count()} CUDA devices here: use device=cpu")
+    return match[1]
+
+
+def _measured(
+    cfg: DictConfig, solver: "Solver", dataset: "Dataset", config: dict[str, Any], started: str, checkpoint: Path
+) -> record.Record:
+    """Run the cell. Raises BadInput for data that is missing, and KeyboardInterrupt."""
+    import torch
+
+    from bench.loop import failure
+    from bench.measure import Noise
+
+    begin, noise = time.monotonic(), Noise()
+    device = torch.device(cfg.device)
+    torch.set_default_dtype(getattr(torch, config["dtype"]))
+    torch.set_num_threads(config["threads"])
+    where = env.describe(config["device"], _model(device), config["threads"])
+    parts: dict[str, Any] = {}
+    try:
+        problem = _loaded(cfg, dataset).to(device)
+        status, reason = _solved(cfg, solver, problem, config, checkpoint, parts)
+    except BadInput:
+        raise
+    except Exception as error:
+        status, reason = failure(error)
+    if status != "ok":
+        parts["metrics"], parts["certificates"] = {}, {}
+    cost = parts.setdefault("cost", {})
+    cost["wall_seconds"] = cost.get("wall_seconds", 0.0) + time.monotonic() - begin  # resumed runs: all of it
+    parts["env"] = {**where, "noise": noise.read()}
+    return record.new(config, status, reason, started, **tidy(parts))
+
+
+def _loaded(cfg: DictConfig, dataset: "Dataset") -> "Problem":
+    from datasets.base import DataError
+    from datasets.download import data_root
+
+    try:
+        return dataset.load(data_root(cfg.data.root))
+    except (DataError, OSError) as error:
+        raise BadInput(" ".join(str(error).split())) from None
+
+
+def _solved(
+    cfg: DictConfig,
+    solver: "Solver",
+    problem: "Problem",
+    config: dict[str, Any],
+    checkpoint: Path,
+    parts: dict[str, Any],
+) -> tuple[str, str]:
+    """Status and reason of the run; what was found on the way goes to `parts`, also where this raises."""
+    from torch import Generator
+
+    from bench import loop
+    from bench.progress import Progress
+
+    if why := solver.unfit(problem.source, problem.target):
+        return "unfit", why
+    rng = Generator(cfg.device).manual_seed(config["seed"])
+    progress = Progress(record.title(config), bool(cfg.progress))
+    outcome: Outcome = loop.run(solver, problem, rng, *limits(cfg), checkpoint, progress)
+    parts["cost"] = {**outcome.tally.cost(), "wall_seconds": outcome.tally.wall_seconds}
+    parts["trace"] = outcome.tally.trace
+    if outcome.fit is not None:
+        _judge(cfg, problem, outcome.fit, parts)
+        _draw(cfg, problem, outcome.fit, record.key(config))
+    return outcome.status, outcome.reason
+
+
+def _judge(cfg: DictConfig, problem: "Problem", fit: "Fit", parts: dict[str, Any]) -> None:
+    """Metrics, certificates, and the seconds that evaluation and sampling take."""
+    from bench.certificates import certify
+    from bench.metrics import evaluate
+
+    transport = fit.transport("test")
+    parts["cost"]["parameters"] = transport.parameters
+    timing = inference(problem, transport, float(cfg.evaluate.seconds))
+    parts["cost"].update(timing)
+    if timing["evaluate_rows"] < len(problem.test):
+        problem = dataclasses.replace(problem, test=problem.test[: timing["evaluate_rows"]])
+    rng = _metrics_rng(cfg)
+    parts["metrics"] = evaluate(problem, transport, rng)
+    parts["certificates"] = certify(problem, fit, transport, rng)
+
+
+def inference(problem: "Problem", transport: "Transport", seconds: float) -> dict[str, Any]:
+    """The `evaluate_` and `sample_` parts of a record's cost, None where the transport cannot.
+
+    All test points, or as many as their evaluation and sampling, once each, get done in `seconds`; each is repeated
+    three times at least where that stays below `seconds` too.
+    """
+    from statistics import median
+
+    from torch import Generator
+
+    from bench.measure import repeat, rows_within
+    from solvers.base import Diverged
+
+    test, device = problem.test, problem.test.device
+    rng = Generator(device).manual_seed(METRICS_SEED)
+    works: dict[str, Any] = {}
+    if (log_prob := transport.log_prob) is not None:
+        works["evaluate"] = lambda n: log_prob(test[:n])
+    if (inverse := transport.inverse) is not None:
+        works["sample"] = lambda n: inverse(problem.target.sample(n, rng))
+    found: dict[str, Any] = dict.fromkeys(("evaluate_seconds", "evaluate_repeats", "sample_seconds", "sample_repeats"))
+    found["evaluate_rows"] = len(test)
+    predicted = {}
+    for name, work in works.items():
+        try:
+            found["evaluate_rows"], predicted[name] = rows_within(work, found["evaluate_rows"], seconds, device)
+        except Diverged:
+            continue
+    for name, once in predicted.items():
+        least = min(3, max(1, int(seconds / max(once, 1e-9))))
+        try:
+            found[f"{name}_repeats"] = repeat(partial(works[name], found["evaluate_rows"]), device, least)
+        except Diverged:
+            continue
+        found[f"{name}_seconds"] = median(found[f"{name}_repeats"])
+    return found
+
+
+def _draw(cfg: DictConfig, problem: "Problem", fit: "Fit", key: str) -> None:
+    """The arrays of the figures, beside the record; without them the record still stands."""
+    from bench import pictures
+
+    runs, _ = folders(cfg, key)
+    try:
+        pictures.save(runs / f"{key}.npz", problem, fit.transport("test"), _metrics_rng(cfg))
+    except (ArithmeticError, OSError, RuntimeError, ValueError) as error:
+        print(f"warning: no picture: {error}", file=sys.stderr)
+
+
+def _metrics_rng(cfg: DictConfig) -> "torch.Generator":
+    from torch import Generator
+
+    return Generator(cfg.device).manual_seed(METRICS_SEED)
+
+
+def _model(device: "torch.device") -> str:
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else ""
+
+
+def tidy(value: Any) -> Any:
+    """Plain data whose numbers are finite: None stands for the others."""
+    from bench.tally import finite
+
+    if isinstance(value, Mapping):
+        return {str(name): tidy(part) for name, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [tidy(part) for part in value]
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    return finite(float(value))
+
+
+def _kept(made: record.Record, runs: Path, checkpoint: Path) -> int:
+    """Write the record; the exit status."""
+    try:
+        first = record.write(runs, made)
+    except OSError as error:
+        print(f"error: the record was not written ({error.strerror}): the same command tries again", file=sys.stderr)
+        return NOT_WRITTEN
+    checkpoint.unlink(missing_ok=True)
+    print(record.line(made) + ("" if first else " [another process was first: its record stands]"))
+    return OK if made["status"] == "ok" else FAILED
+
+
+if __name__ == "__main__":
+    main()

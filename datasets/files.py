@@ -1,0 +1,60 @@
+"""Reading arrays from files that may be missing, truncated or of another kind: one line of DataError for each."""
+
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from datasets.errors import DataError
+from datasets.splits import Array
+
+
+@contextmanager
+def reading(path: Path, remedy: str) -> Iterator[None]:
+    """Turn whatever goes wrong within into a DataError that names `path` and `remedy`."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing: {remedy}") from error
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        reason = " ".join(str(error).split())
+        raise DataError(f"{path} is truncated or not what it should be ({reason}): {remedy}") from error
+
+
+def read_npy(path: Path) -> Array:
+    """The one array of a .npy file."""
+    with open(path, "rb") as file:
+        return numbers(np.lib.format.read_array(file, allow_pickle=False))
+
+
+def read_npz(path: Path, name: str) -> Array:
+    """The array `name` of a .npz file."""
+    with np.load(path, allow_pickle=False) as file:
+        return numbers(file[name])
+
+
+def read_csv(path: Path) -> Array:
+    """The numbers of a .csv file below its one line of headings (n, d)."""
+    import pandas as pd
+
+    return numbers(pd.read_csv(path, index_col=False).to_numpy())
+
+
+def read_hdf5(path: Path, names: tuple[str, ...]) -> list[Array]:
+    """The arrays `names` of an HDF5 file."""
+    try:
+        import h5py
+    except ImportError as error:
+        raise DataError(f"{path} needs h5py to be read: pip install h5py") from error
+    with h5py.File(path, "r") as file:
+        return [numbers(file[name][()]) for name in names]
+
+
+def numbers(array: np.ndarray) -> Array:
+    """`array`, if it is a table of numbers (n, d), as floats. Raises ValueError."""
+    if array.ndim != 2 or array.dtype.kind not in "fiu":
+        raise ValueError(f"not a table of numbers, but {array.dtype} of shape {array.shape}")
+    return array if array.dtype.kind == "f" else array.astype(np.float64)

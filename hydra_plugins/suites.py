@@ -1,0 +1,37 @@
+"""Hydra's sweeper `suites`: several cartesian products in one sweep."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+
+
+class SuiteSweeper(BasicSweeper):
+    """The basic sweeper, over each of `products` in turn; `params` belong to all of them.
+
+    A list on the command line replaces those of the suite, and cells that several products name run once.
+    """
+
+    def __init__(
+        self,
+        max_batch_size: int | None = None,
+        params: Mapping[str, Any] | None = None,
+        products: Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(max_batch_size=max_batch_size, params=dict(params or {}))
+        self.products = products or [{}]
+
+    def sweep(self, arguments: list[str]) -> Any:
+        assert self.hydra_context is not None
+        assert self.launcher is not None
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        jobs: dict[tuple[str, ...], None] = {}
+        for product in self.products:
+            own = [f"{name}={value}" for name, value in {**self.params, **product}.items()]
+            overrides = parser.parse_overrides([*own, *arguments])
+            if any(one.get_key_element() == "suite" and one.is_sweep_override() for one in overrides):
+                raise HydraException("suite takes one name: run the suites one after the other")
+            jobs.update(dict.fromkeys(tuple(job) for job in self.split_arguments(overrides, None)[0]))
+        return [self.launcher.launch(list(jobs), initial_job_idx=0)]

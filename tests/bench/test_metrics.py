@@ -1,0 +1,232 @@
+"""Metrics against the closed forms of Gaussians and linear maps."""
+
+import math
+
+import ot
+import pytest
+import torch
+from torch import Generator, Tensor
+
+from bench.metrics import MAX_ROWS, METRICS, Evaluation, evaluate, subset
+from datasets.base import Problem, Samples, Truth
+from datasets.gaussians import Gaussian, random_gaussian, standard_normal, transport_cost, transport_map
+from solvers.base import Diverged, Transport
+from tests import oracles
+
+EXACT = {"nll_gap", "inverse_error_mean", "inverse_error_max", "l2_uvp"}
+
+
+def isotropic(mean: Tensor, variance: float) -> Gaussian:
+    return Gaussian(mean, variance * torch.eye(len(mean)))
+
+
+def linear(a: Gaussian, b: Gaussian) -> Transport:
+    """The optimal transport from a to b."""
+    return Transport(transport_map(a, b), transport_map(b, a), a.log_prob)
+
+
+def problem(source: Gaussian, n: int, rng: Generator, truth: bool = True) -> Problem:
+    target = standard_normal(source.dim)
+    known = Truth(transport_cost(source, target), transport_map(source, target)) if truth else Truth()
+    return Problem(source, target, source.sample(n, rng), known)
+
+
+def generating(model: Gaussian, source: Gaussian, n: int, rng: Generator) -> Evaluation:
+    """A transport whose generated points have the law `model`, on test points of the law `source`."""
+    return Evaluation(problem(source, n, rng), linear(model, standard_normal(source.dim)), rng)
+
+
+def test_the_exact_transport_is_judged_exact(rng):
+    source = random_gaussian(3, rng)
+    values = evaluate(p := problem(source, 4000, rng), linear(source, p.target), rng)
+    assert set(values) == set(METRICS)
+    assert abs(values["nll"] - source.entropy) < 4 * values["nll_stderr"]
+    assert all(abs(values[name]) < 1e-12 for name in EXACT)
+    assert values["cosine"] == pytest.approx(1, abs=1e-12)
+    assert abs(values["cost_gap"]) < 0.1
+    # the entropy's scatter: -log p = entropy - d/2 + chi^2_d / 2, of variance d / 2
+    assert values["nll_stderr"] == pytest.approx(math.sqrt(3 / 2 / 4000), rel=0.1)
+
+
+def test_a_wrong_density_has_the_divergence_as_its_gap(rng):
+    source, model = isotropic(torch.tensor([0.2, 0.0]), 1.0), isotropic(torch.zeros(2), 1.25)
+    e = generating(model, source, 10_000, rng)
+    gap, gap_stderr, stderr = (METRICS[name](e) for name in ("nll_gap", "nll_gap_stderr", "nll_stderr"))
+    divergence = 0.5 * (2 / 1.25 + 0.04 / 1.25 - 2 + 2 * math.log(1.25))  # KL of Gaussians
+    assert abs(gap - divergence) < 4 * gap_stderr
+    assert gap_stderr < 0.1 * divergence
+    assert gap_stderr < 0.5 * stderr
+
+
+@pytest.mark.parametrize(("name", "gamma"), [("mmd", 1.0), ("mmd_otflow", 0.5)])
+def test_mmd_of_gaussians(name, gamma, rng):
+    source, model = (
+        isotropic(torch.tensor([0.5, 0.0]), 1.0),
+        Gaussian(torch.zeros(2), torch.tensor([[2, 0.5], [0.5, 1]])),
+    )
+    n = 200
+    runs = torch.tensor([METRICS[name](generating(model, source, n, rng)) for _ in range(200)])
+    exact = oracles.gaussian_mmd(model.mean, model.covariance, source.mean, source.covariance, gamma)
+    if name == "mmd_otflow":  # the diagonal's 1 in place of the kernel's mean
+        zero = torch.zeros(2)
+        within = [oracles.gaussian_kernel_mean(zero, 2 * g.covariance, gamma) for g in (source, model)]
+        exact += sum(1 - k for k in within) / n
+    stderr = runs.std() / math.sqrt(len(runs))
+    assert stderr < 0.05 * exact
+    assert abs(runs.mean() - exact) < 4 * stderr
+
+
+@pytest.mark.parametrize("dim", [1, 3])
+def test_energy_distance_of_gaussians(dim, rng):
+    source, model = isotropic(torch.ones(dim), 1.0), isotropic(torch.zeros(dim), 2.0)
+    runs = torch.tensor([METRICS["energy_distance"](generating(model, source, 100, rng)) for _ in range(200)])
+    exact = oracles.isotropic_energy_distance(math.sqrt(dim), 2.0, 1.0, dim)
+    stderr = runs.std() / math.sqrt(len(runs))
+    assert stderr < 0.05 * exact
+    assert abs(runs.mean() - exact) < 4 * stderr
+
+
+def test_mean_norm_on_a_line_is_that_of_the_folded_normal():
+    m, s = 0.7, 1.3
+    folded = s * math.sqrt(2 / math.pi) * math.exp(-(m**2) / (2 * s**2)) + m * math.erf(m / (s * math.sqrt(2)))
+    assert oracles.mean_norm(m, s**2, 1) == pytest.approx(folded, rel=1e-12)
+
+
+@pytest.mark.parametrize("dim", [1, 4])
+def test_sliced_wasserstein_of_gaussians(dim, rng):
+    source, model = isotropic(torch.full((dim,), 2.0), 1.0), isotropic(torch.zeros(dim), 4.0)
+    found = METRICS["sliced_wasserstein"](generating(model, source, 10_000, rng))
+    exact = oracles.isotropic_sliced_w2(2 * math.sqrt(dim), 1.0, 4.0, dim)
+    assert found == pytest.approx(exact, rel=0.1 if dim > 1 else 0.03)  # 200 directions scatter by 4 %
+
+
+def test_sliced_wasserstein_agrees_with_pot(rng):
+    e = generating(isotropic(torch.zeros(3), 2.0), isotropic(torch.ones(3), 1.0), 300, rng)
+    e.generated, e.held_out  # noqa: B018  # drawn before the directions are
+    state = rng.clone_state()
+    found = METRICS["sliced_wasserstein"](e)
+    theta = torch.randn(3, 200, generator=state)
+    expected = ot.sliced_wasserstein_distance(e.generated, e.held_out, projections=theta / theta.norm(dim=0), p=2)
+    assert found == pytest.approx(expected.item(), rel=1e-9)
+
+
+def test_distances_vanish_where_the_model_is_right(rng):
+    source = isotropic(torch.zeros(2), 1.0)
+    e = generating(source, source, 2000, rng)
+    values = [METRICS[name](e) for name in ("mmd", "mmd_otflow", "energy_distance", "sliced_wasserstein")]
+    assert all(abs(value) < limit for value, limit in zip(values, (2e-3, 4e-3, 1e-2, 0.15), strict=True))
+
+
+def test_distances_do_not_depend_on_the_chunks(rng, monkeypatch):
+    e = generating(isotropic(torch.zeros(2), 2.0), isotropic(torch.ones(2), 1.0), 100, rng)
+    whole = METRICS["mmd"](e)
+    again = Evaluation(e.problem, e.transport, e.rng)
+    again.__dict__.update(generated=e.generated, held_out=e.held_out)
+    monkeypatch.setattr("bench.metrics.CHUNK", 7)
+    assert METRICS["mmd"](again) == pytest.approx(whole, rel=1e-12)
+
+
+def test_costs_and_errors_of_a_shift(rng):
+    p = Problem(
+        standard_normal(2), standard_normal(2), torch.randn(50, 2, generator=rng), Truth(cost=2.0, map=lambda x: 2 * x)
+    )
+    shift = torch.tensor([3.0, 4.0])
+    values = evaluate(p, Transport(lambda x: x + shift, lambda z: z - 0.9 * shift), rng)
+    assert values["transport_cost"] == pytest.approx(12.5)
+    assert values["cost_gap"] == pytest.approx(5.25)
+    assert values["inverse_error_mean"] == pytest.approx(0.5)
+    assert values["inverse_error_max"] == pytest.approx(0.5)
+    missed = (shift - p.test).square().sum(1).mean() / (4 * p.test.var(0, correction=0).sum())
+    assert values["l2_uvp"] == pytest.approx(100 * missed.item())
+    angle = (p.test @ shift).mean() / (5 * p.test.square().sum(1).mean().sqrt())
+    assert values["cosine"] == pytest.approx(angle.item())
+
+
+def test_the_largest_inverse_error_is_not_the_mean(rng):
+    p = problem(standard_normal(1), 10, rng, truth=False)
+    values = evaluate(p, Transport(lambda x: x, lambda z: z + (z == p.test.max())), rng)
+    assert values["inverse_error_max"] == pytest.approx(1)
+    assert values["inverse_error_mean"] == pytest.approx(0.1)
+
+
+def test_what_a_transport_cannot_give_is_none(rng):
+    p = problem(random_gaussian(2, rng), 100, rng, truth=False)
+    assert set(evaluate(p, Transport(), rng).values()) == {None}
+    only_density = evaluate(p, Transport(log_prob=p.source.log_prob), rng)
+    assert {n for n, v in only_density.items() if v is not None} == {"nll", "nll_stderr", "nll_gap", "nll_gap_stderr"}
+    samples = Problem(Samples(p.test, p.test), p.target, p.test)
+    assert evaluate(samples, linear(p.source, p.target), rng)["nll_gap"] is None
+    identity = evaluate(problem(random_gaussian(2, rng), 100, rng), Transport(lambda x: x), rng)
+    assert identity["cosine"] is None
+
+
+def test_a_single_test_point_gives_no_scatter(rng):
+    p = problem(standard_normal(2), 1, rng)
+    values = evaluate(p, Transport(lambda x: x, lambda z: z, p.source.log_prob), rng)
+    assert values["nll_stderr"] is None
+    assert values["mmd"] is None
+    assert values["l2_uvp"] is None
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("part", ["forward", "inverse", "log_prob"])
+def test_one_number_that_is_not_finite_is_divergence(part, bad, rng):
+    p = problem(standard_normal(2), 50, rng)
+
+    def spoilt(function):
+        def call(x: Tensor) -> Tensor:
+            values = function(x).clone()
+            values[7] = bad
+            return values
+
+        return call
+
+    maps = {"forward": lambda x: x, "inverse": lambda z: z, "log_prob": p.source.log_prob}
+    with pytest.raises(Diverged, match=f"{part} is not finite at 1 of 50 points"):
+        evaluate(p, Transport(**maps | {part: spoilt(maps[part])}), rng)
+
+
+def test_a_metric_that_overflows_is_named(rng):
+    p = problem(standard_normal(2), 50, rng)
+    with pytest.raises(Diverged, match="metric transport_cost is inf"):
+        evaluate(p, Transport(lambda x: x + 1e200), rng)
+
+
+def test_each_part_is_computed_once(rng):
+    p = problem(random_gaussian(2, rng), 50, rng)
+    exact, calls = linear(p.source, p.target), []
+
+    def counted(name: str):
+        function = getattr(exact, name)
+        return lambda x: calls.append(name) or function(x)
+
+    evaluate(p, Transport(**{name: counted(name) for name in ("forward", "inverse", "log_prob")}), rng)
+    assert sorted(calls) == ["forward", "inverse", "inverse", "log_prob"]  # back and generated
+
+
+def test_the_same_seed_gives_the_same_numbers(rng):
+    p = problem(random_gaussian(2, rng), 100, rng)
+    transport = linear(p.source, p.target)
+    first, again, other = (evaluate(p, transport, Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    assert first == again
+    assert first["mmd"] != other["mmd"]
+
+
+def test_single_precision_points_get_single_precision_maps(rng):
+    p = problem(random_gaussian(2, rng), 3000, rng)
+    exact = evaluate(p, linear(p.source, p.target), rng.clone_state())
+    torch.set_default_dtype(torch.float32)
+    single = Problem(p.source, p.target, p.test.float(), p.truth)
+    values = evaluate(single, linear(p.source, p.target), rng)
+    assert values["nll"] == pytest.approx(exact["nll"], abs=1e-5)
+    assert 0 < values["inverse_error_max"] < 1e-5  # the maps ran in float32
+
+
+def test_rows_beyond_the_cap_are_drawn_at_random(rng):
+    x = torch.arange(100.0)[:, None]
+    chosen = subset(x, 40, rng)
+    assert len(chosen.unique()) == 40
+    assert chosen.max() > 60
+    assert subset(x, 100, rng) is x
+    e = Evaluation(problem(standard_normal(1), MAX_ROWS + 1, rng), Transport(inverse=lambda z: z), rng)
+    assert len(e.generated) == len(e.held_out) == MAX_ROWS

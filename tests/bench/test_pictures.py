@@ -1,0 +1,123 @@
+"""Pictures hold what the transport gives, are small, whole, and load without torch."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from bench import pictures
+from datasets.base import Problem, Samples
+from datasets.gaussians import random_gaussian, standard_normal, transport_map
+from datasets.mixtures import ring
+from solvers.base import Transport
+
+
+@pytest.fixture
+def problem(rng) -> Problem:
+    source = random_gaussian(2, rng)
+    return Problem(source, standard_normal(2), source.sample(3000, rng))
+
+
+@pytest.fixture
+def transport(problem) -> Transport:
+    forward = transport_map(problem.source, problem.target)
+    return Transport(
+        forward,
+        transport_map(problem.target, problem.source),
+        problem.source.log_prob,
+        lambda x, t: (1 - t) * x + t * forward(x),
+    )
+
+
+def test_a_picture_holds_everything(tmp_path, problem, transport, rng):
+    path = tmp_path / "pictures" / "a.npz"
+    assert pictures.save(path, problem, transport, rng)
+    found = pictures.load(path)
+    assert {name: values.shape for name, values in found.items()} == {
+        "box": (2, 2), "test": (2000, 2), "model": (160, 160), "truth": (160, 160),
+        "forward": (2000, 2), "generated": (2000, 2), "paths": (17, 64, 2),
+    }  # fmt: skip
+    assert path.stat().st_size < 200_000
+    np.testing.assert_allclose(found["paths"][0], found["test"][:64], atol=1e-2)
+    np.testing.assert_allclose(found["paths"][-1], found["forward"][:64], atol=1e-2)
+    middle = (found["test"][:64] + found["forward"][:64]) / 2
+    np.testing.assert_allclose(found["paths"][8], middle, atol=1e-2)
+    for points, law in (("forward", problem.target), ("generated", problem.source), ("test", problem.source)):
+        np.testing.assert_allclose(np.cov(found[points].T), law.covariance, atol=0.2)
+
+
+def test_densities_are_those_at_the_centres_of_cells(tmp_path, problem, transport, rng):
+    assert pictures.save(tmp_path / "a.npz", problem, transport, rng)
+    found = pictures.load(tmp_path / "a.npz")
+    low, high = found["box"].astype(float)
+    side = (high - low) / 160
+    assert (low < problem.test.amin(0).numpy()).all()
+    assert (high > problem.test.amax(0).numpy()).all()
+    point = torch.tensor(low + (np.array([90, 70]) + 0.5) * side)
+    expected = problem.source.log_prob(point[None]).exp().item()
+    for name in ("model", "truth"):
+        assert found[name][90, 70] == pytest.approx(expected, rel=2e-3)
+        assert found[name].astype(float).sum() * side.prod() == pytest.approx(1, abs=5e-3)
+
+
+def test_what_is_not_known_is_left_out(tmp_path, problem, rng):
+    bare = Problem(Samples(problem.test, problem.test), problem.target, problem.test)
+    assert pictures.save(tmp_path / "a.npz", bare, Transport(), rng)
+    assert set(pictures.load(tmp_path / "a.npz")) == {"box", "test"}
+
+
+def test_only_in_two_dimensions(tmp_path, rng):
+    source = standard_normal(3)
+    problem = Problem(source, source, source.sample(10, rng))
+    assert not pictures.save(tmp_path / "a.npz", problem, Transport(forward=lambda x: x), rng)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_is_never_overwritten(tmp_path, problem, transport, rng):
+    path = tmp_path / "a.npz"
+    path.write_bytes(b"first")
+    assert not pictures.save(path, problem, transport, rng)
+    assert path.read_bytes() == b"first"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_collapsed_density_stays_finite(tmp_path, problem, rng):
+    needle = ring(0.01, 1e-8)
+    assert pictures.save(tmp_path / "a.npz", problem, Transport(log_prob=lambda x: needle.log_prob(x * 0) + 9), rng)
+    assert pictures.save(tmp_path / "b.npz", problem, Transport(log_prob=lambda x: x[:, 0] * 0 + 100), rng)
+    assert np.isfinite(pictures.load(tmp_path / "b.npz")["model"]).all()
+
+
+def test_fewer_test_points_than_a_picture_takes(tmp_path, problem, transport, rng):
+    few = Problem(problem.source, problem.target, problem.test[:20])
+    assert pictures.save(tmp_path / "a.npz", few, transport, rng)
+    found = pictures.load(tmp_path / "a.npz")
+    assert found["test"].shape == (20, 2)
+    assert found["paths"].shape == (17, 20, 2)
+
+
+@pytest.mark.parametrize("content", [b"", b"not a zip file", b"PK\x03\x04 cut short"])
+def test_a_broken_file_is_named(tmp_path, content):
+    path = tmp_path / "broken.npz"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"broken\.npz: not a picture"):
+        pictures.load(path)
+
+
+def test_a_pickle_is_refused(tmp_path):
+    path = tmp_path / "pickle.npz"
+    np.savez(path, box=np.array([{"an": "object"}], dtype=object))
+    with pytest.raises(ValueError, match=r"pickle\.npz: not a picture"):
+        pictures.load(path)
+
+
+def test_loading_imports_no_torch(tmp_path, problem, transport, rng):
+    assert pictures.save(tmp_path / "a.npz", problem, transport, rng)
+    code = (
+        "import sys; from pathlib import Path; from bench import pictures; "
+        f"pictures.load(Path({str(tmp_path / 'a.npz')!r})); sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])

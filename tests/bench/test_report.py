@@ -1,0 +1,468 @@
+import io
+import json
+import math
+import re
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from bench import record
+from bench.report import figures, frame, lint, render, tables
+from bench.report.__main__ import main, slug
+from tests.bench import fake_records as fake
+
+UGLY = "<script>alert(1)</script> 50%_of & [bold]x[/bold] \x1b[2J\nsecond line | {a}"
+
+
+def group(records):
+    (only,) = lint.groups(frame.of(records))
+    return only
+
+
+def cells(table):
+    """{row label: {column heading on one line: cell}}"""
+    return {
+        label: {" ".join(name.split()): cell for name, cell in zip(table.columns, row, strict=True)}
+        for label, row in table.rows
+    }
+
+
+def flat_run(solver, seed, seconds, *, floor=1.0, **more):
+    """A run that validates at 9 before `seconds`, then three times at `floor`, a second apart."""
+    entries = [(1, 0.5 * seconds, 9.0)] + [(2 + i, seconds + i, floor) for i in range(3)]
+    trace = [{"step": s, "seconds": t, "valid_nll": v} for s, t, v in entries]
+    return fake.make(solver, more.pop("dataset", "8gaussians"), seed, trace=trace, floor=floor, **more)
+
+
+def three(solver, seconds, **more):
+    return [flat_run(solver, seed, s, **more) for seed, s in enumerate(seconds)]
+
+
+def test_the_frame_has_a_row_for_each_record_and_column_for_each_number():
+    records = [*fake.sweep(2), fake.make("rnode", status="crash", reason="KeyError: 'x'")]
+    table = frame.of(records)
+    assert len(table) == len(records)
+    assert sorted(table["key"]) == sorted(r["key"] for r in records)
+    assert {*frame.METRICS, *frame.COSTS, *lint.ENVIRONMENT} <= set(table.columns)
+    one = records[0]
+    row = table[table["key"] == one["key"]].iloc[0]
+    assert row["nll"] == one["metrics"]["nll"]
+    assert row["steps"] == one["cost"]["steps"]
+    assert row["curve"].nll[-1] == one["trace"][-1]["valid_nll"]
+
+
+def test_names_come_from_the_configurations():
+    assert frame.dataset_name({"_target_": "datasets.toy.EightGaussians"}) == "8gaussians"
+    assert frame.dataset_name({"_target_": "datasets.gaussians.Gaussians", "dim": 4}) == "gaussians d=4"
+    assert frame.dataset_name({"_target_": "mine.data.Other"}) == "other"
+    assert frame.solver_name({"_target_": "mypackage.fancy.Fancy"}) == "fancy"
+
+
+def test_two_settings_of_a_solver_are_two_rows_that_say_what_differs():
+    records = [fake.make(seed=s, settings={"alpha_nll": a}) for s in range(2) for a in (30.0, 100.0)]
+    table = tables.summary(group(records), "8gaussians", "otflow")
+    assert {"otflow (a)", "otflow (b)"} <= set(cells(table))
+    assert cells(table)["otflow (a)"]["runs"].text == "2 ok"
+    assert "otflow (b): alpha_nll=30.0" in table.notes
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"env": {"device": "cuda H100"}},
+        {"env": {"cpu": "Other CPU"}},
+        {"env": {"threads": 8}},
+        {"env": {"launcher": "basic"}},
+        {"env": {"slots": 2}},
+        {"config": {"dtype": "float64"}},
+        {"config": {"budget": {"seconds": 30.0}}},
+    ],
+)
+def test_environments_and_budgets_are_reported_apart_and_never_mixed(change):
+    records = [*fake.sweep(1, ["moons"]), fake.make("ffjord", "moons", **change)]
+    mixed = frame.of(records)
+    with pytest.raises(ValueError, match="cannot be compared"):
+        tables.summary(lint.Group(1, "", mixed), "moons", "otflow")
+    with pytest.raises(ValueError, match="cannot be compared"):
+        tables.ratios(lint.Group(1, "", mixed), "ffjord", "otflow")
+    found = lint.groups(mixed)
+    assert [len(g.frame) for g in found] == [3, 1]
+    changed = next(iter(next(iter(change.values()))))
+    assert f"differ in {changed}" in lint.why(found)
+
+
+def test_budgets_may_differ_between_problems():
+    records = [fake.make("otflow", "moons"), fake.make("otflow", "digits", config={"budget": {"seconds": 9}})]
+    assert len(lint.groups(frame.of(records))) == 1
+
+
+def test_a_diverged_run_is_counted_and_is_a_row_with_its_reason():
+    records = [*fake.sweep(2, ["moons"]), fake.make("ffjord", "moons", 2, status="diverged", reason="underflow in dt")]
+    made = tables.all_of(group(records), "otflow")
+    assert cells(made[0])["ffjord"]["runs"].text == "2 ok,\n1 diverged"
+    (row,) = made[-1].rows
+    assert row[0] == "moons · ffjord · seed 2"
+    assert [cell.text for cell in row[1]] == ["diverged", "underflow in dt"]
+
+
+def test_a_solver_that_only_failed_is_still_a_row():
+    records = [*fake.sweep(1, ["moons"]), fake.make("rnode", "moons", status="oom", reason="x")]
+    row = cells(tables.summary(group(records), "moons", "otflow"))["rnode"]
+    assert row["runs"].text == "1 oom"
+    assert row["test NLL"] == render.NOTHING
+    assert row["seconds to q"].text == "not reached"
+
+
+def test_the_baseline_is_in_every_table():
+    row = cells(tables.summary(group([fake.make()]), "8gaussians", "otflow"))["moments"]
+    assert row["runs"].text == "no record"
+
+
+def test_best_is_bold_only_where_intervals_separate():
+    apart = [*three("otflow", [1, 2, 3]), *three("ffjord", [4, 5, 6])]
+    row = cells(tables.summary(group(apart), "8gaussians", "otflow"))
+    assert row["otflow"]["seconds to q"].best
+    assert not row["ffjord"]["seconds to q"].best
+    touching = [*three("otflow", [1, 2, 4]), *three("ffjord", [4, 5, 6])]
+    row = cells(tables.summary(group(touching), "8gaussians", "otflow"))
+    assert not any(row[solver]["seconds to q"].best for solver in ("otflow", "ffjord"))
+    two = [r for r in apart if r["config"]["seed"] < 2]
+    row = cells(tables.summary(group(two), "8gaussians", "otflow"))
+    assert not any(row[solver]["seconds to q"].best for solver in ("otflow", "ffjord"))
+
+
+def test_a_failed_certificate_greys_the_number_and_takes_it_out_of_the_ranking():
+    certified = three("otflow", [1, 2, 3])
+    records = [*certified[:2], flat_run("otflow", 2, 3, failed=["nll_effort"]), *three("ffjord", [4, 5, 6])]
+    records += three("rnode", [10, 11, 12])
+    row = cells(tables.summary(group(records), "8gaussians", "otflow"))
+    assert str(row["otflow"]["seconds to q"]) == "2.00†"
+    assert row["otflow"]["seconds to q"].void
+    assert not row["otflow"]["seconds to q"].best
+    assert row["ffjord"]["seconds to q"].best
+    assert not row["otflow"]["inverse error"].void  # another certificate's
+    ratio = cells(tables.ratios(group(records), "ffjord", "otflow"))["8gaussians"]
+    assert ratio["seconds to q"].void
+    assert ratio["density"].void
+    assert not ratio["parameters"].void
+
+
+def test_a_fast_wrong_solver_does_not_win_the_times():
+    slow = [flat_run(s, seed, 5.0, pace=p) for s, p in (("otflow", 1.0), ("ffjord", 1.0)) for seed in range(3)]
+    fast = [fake.make("moments", seed=seed, pace=0.01) for seed in range(3)]
+    row = cells(tables.summary(group([*slow, *fast]), "8gaussians", "otflow"))
+    assert row["moments"]["ms a step"].value < row["otflow"]["ms a step"].value
+    assert not row["moments"]["ms a step"].best
+    assert row["otflow"]["ms a step"].best
+
+
+def test_ratios_and_means_by_hand():
+    records = []
+    for dataset, ours, theirs in (("moons", [1, 2, 3], [7, 8, 9]), ("rings", [2, 2, 2], [2, 2, 2])):
+        records += three("otflow", ours, dataset=dataset) + three("ffjord", theirs, dataset=dataset)
+    row = cells(tables.ratios(group(records), "ffjord", "otflow"))
+    moons = row["moons"]["seconds to q"]
+    assert moons.value == pytest.approx(8 / 2)
+    assert (moons.low, moons.high) == pytest.approx((7 / 3, 9 / 1))  # medians of three seeds span them all
+    assert row["rings"]["seconds to q"].value == pytest.approx(1)
+    assert row["geometric mean"]["seconds to q"].value == pytest.approx(2)  # sqrt(4 * 1)
+    assert row["arithmetic mean"]["seconds to q"].value == pytest.approx(2.5)  # (4 + 1) / 2
+    assert row["moons"]["parameters"].value == pytest.approx(9224 / 1229)
+
+
+def test_no_interval_below_three_seeds():
+    records = [*three("otflow", [1, 2]), *three("ffjord", [3, 4])]
+    table = tables.ratios(group(records), "ffjord", "otflow")
+    assert math.isnan(cells(table)["8gaussians"]["seconds to q"].low)
+    assert "No interval (fewer than 3 seeds): 8gaussians." in table.notes
+
+
+def test_an_unreached_target_is_penalised_marked_and_never_dropped():
+    reached = three("ffjord", [4, 5])
+    late = flat_run("ffjord", 2, 6, floor=2.0)
+    records = [*three("otflow", [1, 2, 3]), *reached, late]
+    part = frame.of(records)
+    q = tables.target(part)
+    assert q.q == pytest.approx(1.02)  # the median of 1, 1, 2 is 1
+    found = tables.times(part[part["solver"] == "ffjord"], q.q, part)
+    assert sorted(found.seconds) == [4, 5, 2 * 60]
+    assert found.reached.sum() == 2
+    summary = cells(tables.summary(group(records), "8gaussians", "otflow"))
+    assert summary["ffjord"]["seconds to q"].text == "5.00*\n(2 of 3)"
+    ratio = cells(tables.ratios(group(records), "ffjord", "otflow"))["8gaussians"]["seconds to q"]
+    assert ratio.value == pytest.approx(5 / 2)
+    assert ratio.text.startswith("2.50* [")
+
+
+def test_a_failed_run_is_penalised_too():
+    failed = [flat_run("ffjord", s, 4, status="diverged", reason="x") for s in (1, 2)]
+    records = [*three("otflow", [1, 2, 3]), flat_run("ffjord", 0, 4), *failed]
+    ratio = cells(tables.ratios(group(records), "ffjord", "otflow"))["8gaussians"]["seconds to q"]
+    assert ratio.value == pytest.approx(2 * 60 / 2)
+
+
+def test_a_solver_that_cannot_take_the_problem_is_left_out_by_name():
+    unfit = fake.make("ffjord", status="unfit", reason="d must be 1")
+    table = tables.ratios(group([*three("otflow", [1, 2, 3]), unfit]), "ffjord", "otflow")
+    assert (table.rows, table.notes) == ([], ["8gaussians: no run of ffjord."])
+
+
+def test_without_a_budget_in_seconds_the_longest_run_counts():
+    config = {"budget": {"steps": 10}}
+    records = [*three("otflow", [1, 2, 3], config=config), *three("ffjord", [4, 5], config=config)]
+    records += [flat_run("ffjord", 2, 6, floor=2.0, config=config)]
+    part = frame.of(records)
+    assert max(tables.times(part, 1.02, part).seconds) == 2 * 8  # the last validation of the last run is at 8
+
+
+def test_a_mean_keeps_the_marks_of_what_it_is_made_of_and_says_of_how_many():
+    records = [*three("otflow", [1, 2, 3]), *three("ffjord", [4, 5, 6], failed=["nll_effort"])]
+    records += [*three("otflow", [1, 2, 3], dataset="moons")]
+    records += [*three("ffjord", [4, 5, 6], dataset="moons", cost={"evaluate_seconds": None})]
+    mean = cells(tables.ratios(group(records), "ffjord", "otflow"))["geometric mean"]
+    assert mean["density"].void
+    assert mean["density"].text.endswith("(1 of 2)")
+    assert mean["parameters"].text == "7.51"
+
+
+def test_only_seeds_that_both_have_are_compared():
+    records = [*three("otflow", [1, 2, 3]), *three("ffjord", [4, 5, 6, 100, 100, 100])]
+    table = tables.ratios(group(records), "ffjord", "otflow")
+    assert cells(table)["8gaussians"]["seconds to q"].value == pytest.approx(5 / 2)
+    assert "8gaussians: only the 3 seeds that both have." in table.notes
+
+
+def test_of_two_settings_the_better_by_validation_stands_in_the_ratio():
+    worse = [flat_run("otflow", s, 1, floor=2.0, settings={"width": 8}) for s in range(3)]
+    records = [*three("otflow", [1, 2, 3], settings={"width": 64}), *worse, *three("ffjord", [4, 5, 6])]
+    table = tables.ratios(group(records), "ffjord", "otflow")
+    assert cells(table)["8gaussians"]["seconds to q"].value == pytest.approx(5 / 2)
+    assert "8gaussians: otflow (a), the best by validation NLL." in table.notes
+
+
+def test_the_factors_multiply_to_the_time_and_their_ratios_to_the_ratio():
+    records = fake.sweep(3, ["moons"])
+    rows = tables.decomposition(group(records), "ffjord", "otflow").rows
+    for _, row in rows[:2]:
+        steps, calls, mflop, gflop_seconds, seconds = (cell.value for cell in row)
+        assert steps * calls * mflop * 1e6 * gflop_seconds / 1e9 == pytest.approx(seconds)
+    *factors, ratio = (cell.value for cell in rows[2][1])
+    assert math.prod(factors) == pytest.approx(ratio)
+
+
+def test_a_solver_that_still_gains_marks_q():
+    falling = [{"step": i, "seconds": float(i), "valid_nll": 5.0 - 0.1 * i} for i in range(1, 21)]
+    records = [fake.make(seed=s, trace=falling) for s in range(3)] + three("ffjord", [1, 1, 1], floor=3.0)
+    goal = tables.target(frame.of(records))
+    assert goal.unconverged == ("otflow",)
+    assert any("(not converged): otflow" in n for n in tables.summary(group(records), "8gaussians", "otflow").notes)
+
+
+def test_the_baseline_sets_no_target():
+    records = [*three("otflow", [1, 2, 3]), fake.make("moments", floor=9.0)]
+    assert tables.target(frame.of(records)).q == pytest.approx(1.02)
+
+
+def test_records_of_a_busy_machine_are_marked():
+    records = [fake.make(env={"noise": {"cpu_pressure": 0.6, "steal": 0.0}}), fake.make("ffjord")]
+    (note,) = (n for n in tables.summary(group(records), "8gaussians", "otflow").notes if "quote" in n)
+    assert "otflow (seeds 0)" in note
+    assert "ffjord" not in note
+
+
+def test_numbers_are_written_with_three_digits():
+    shown = [tables.significant(x) for x in (0.0, 1234.5, 12.345, 0.012345, 1.2e-5, 3e7)]
+    assert shown == ["0", "1,234", "12.3", "0.0123", "1.2e-5", "3.0e7"]
+
+
+def test_latex_has_booktabs_and_no_unescaped_character():
+    records = [*fake.sweep(3, ["breast_cancer"]), fake.make("ffjord", "breast_cancer", 9, status="crash", reason=UGLY)]
+    records[0]["certificates"]["inverse"]["ok"] = False
+    for table in tables.all_of(group(records), "otflow"):
+        text = render.latex(table)
+        assert all(rule in text for rule in (r"\toprule", r"\midrule", r"\bottomrule"))
+        body = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
+        assert not re.search(r"(?<!\\)[_%#]", body)
+        assert body.count("{") == body.count("}")
+        assert body.isascii()
+    assert r"\color{gray}" in render.latex(tables.summary(group(records), "breast_cancer", "otflow"))
+
+
+def test_markdown_bold_and_pipes():
+    best, void = render.Cell("1", 1.0, best=True), render.Cell("a|b", void=True)
+    text = render.markdown(render.Table("t", "T", "x", ["p", "q"], [("r", (best, void))]))
+    assert "| r | **1** | a\\|b† |" in text
+
+
+def test_csv_keeps_full_numbers_and_intervals():
+    records = [*three("otflow", [1, 2, 3]), *three("ffjord", [4, 5, 6])]
+    text = render.csv(tables.ratios(group(records), "ffjord", "otflow"))
+    table = pd.read_csv(io.StringIO(text), index_col=0)
+    assert table.loc["8gaussians", "parameters"] == pytest.approx(9224 / 1229, rel=1e-12)
+    assert table.loc["8gaussians", "seconds to q low"] < table.loc["8gaussians", "seconds to q"]
+
+
+def test_tables_fit_a_terminal_of_100_columns():
+    output = io.StringIO()
+    console = Console(file=output, width=100)
+    for table in tables.all_of(group(fake.sweep(3)), "otflow"):
+        render.show(table, console)
+    assert "…" not in output.getvalue()
+    assert max(len(line.rstrip()) for line in output.getvalue().splitlines()) <= 100
+
+
+def test_a_style_is_one_for_all_figures_and_differs_between_solvers():
+    looks = [figures.style(name) for name in (*figures.SOLVERS, frame.BASELINE)]
+    assert len(set(looks)) == len(looks)
+    assert figures.style("mine") == figures.style("mine")
+
+
+def test_the_median_curve_of_two_runs_by_hand():
+    one, two = (frame.Curve(np.arange(2), np.array([1.0, 100.0]), np.array(v)) for v in ([4.0, 2.0], [2.0, 0.0]))
+    seconds, middle = figures.median_curve([one, two], points=3)
+    assert seconds == pytest.approx([1, 10, 100])
+    assert middle == pytest.approx([3, 2, 1])
+
+
+# The command
+
+
+def run(capsys, *arguments):
+    code = main(arguments)
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+@pytest.fixture
+def wide(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "100")
+
+
+@pytest.mark.usefixtures("wide")
+def test_the_command_writes_page_tables_and_figures(tmp_path, capsys):
+    fake.store(tmp_path / "runs", fake.sweep(1, ["8gaussians"]), pictures=True)
+    out = tmp_path / "out"
+    code, printed, _ = run(capsys, f"records={tmp_path / 'runs'}", f"out={out}")
+    assert code == 0
+    assert "ffjord / otflow" in printed
+    assert str(tmp_path / "runs") in printed.replace("\n", "")
+    assert {p.suffix for p in (out / "tables").glob("8gaussians.*")} == {".md", ".tex", ".csv"}
+    names = {p.name for p in (out / "figures").iterdir()}
+    assert names == {f"{n}.{s}" for n in ("quality", "densities", "samples", "trajectories") for s in ("pdf", "png")}
+    html = (out / "index.html").read_text()
+    assert html.count("data:image/png;base64,") == 4
+    assert not re.search(r'(src|href)="(?!data:|#)', html)  # self-contained
+
+
+@pytest.mark.usefixtures("wide")
+def test_html_escapes_what_comes_from_records(tmp_path, capsys):
+    bad = fake.make("ffjord", "<b>moons</b>", status="crash", reason=UGLY)
+    fake.store(tmp_path / "runs", [fake.make(), bad])
+    code, printed, _ = run(capsys, f"records={tmp_path / 'runs'}", f"out={tmp_path / 'out'}")
+    assert code == 0
+    html = (tmp_path / "out" / "index.html").read_text()
+    assert "<script" not in html
+    assert "<b>" not in html
+    assert "&lt;script&gt;alert(1)" in html
+    assert "\x1b" not in printed  # no control sequence reaches the terminal
+    assert "[bold]x" in printed
+    assert all(p.parent == tmp_path / "out" / "tables" for p in (tmp_path / "out").rglob("*.md"))
+
+
+@pytest.mark.usefixtures("wide")
+def test_what_is_no_record_is_named_and_left_out(tmp_path, capsys):
+    folder = fake.store(tmp_path / "runs", [fake.make(), fake.make("ffjord")])
+    (folder / "torn.json").write_text('{"schema": 1, "key"')
+    newer = fake.make(seed=7)
+    (folder / f"{newer['key']}.json").write_text(json.dumps({**newer, "schema": record.SCHEMA + 1}))
+    hollow = {**fake.make(seed=8), "config": {}}
+    (folder / f"{hollow['key']}.json").write_text(json.dumps(hollow))
+    code, printed, _ = run(capsys, f"records={folder}", f"out={tmp_path / 'out'}")
+    assert code == 2
+    plain = printed.replace("\n", "")
+    assert "2 records" in plain
+    assert all(name in plain for name in ("torn.json", f"{newer['key']}.json", f"{hollow['key']}.json"))
+    assert "update cnf-ot-bench" in plain.replace("  ", " ")
+    assert (tmp_path / "out" / "index.html").read_text().count("Left out:") == 3
+
+
+@pytest.mark.usefixtures("wide")
+def test_a_damaged_picture_is_named_and_the_rest_reported(tmp_path, capsys):
+    folder = fake.store(tmp_path / "runs", [fake.make(), fake.make("ffjord")], pictures=True)
+    (folder / f"{fake.make()['key']}.npz").write_bytes(b"PK\x03\x04 torn")
+    np.savez(folder / f"{fake.make('ffjord')['key']}.npz", box=np.zeros((3, 3)), test=np.zeros((2, 2)))
+    code, printed, _ = run(capsys, f"records={folder}", f"out={tmp_path / 'out'}")
+    assert code == 2
+    assert printed.count("Left out:") == 2
+    assert (tmp_path / "out" / "figures" / "quality.png").exists()
+
+
+def test_an_empty_folder_is_one_line_and_code_1(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for arguments in ([f"records={tmp_path}"], [], ["records=nowhere"], ["recrods=x"], [f"records={tmp_path}", "out="]):
+        code, printed, error = run(capsys, *arguments)
+        assert code == 1
+        assert printed == ""
+        assert len(error.strip().splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.usefixtures("wide")
+def test_by_default_runs_and_references_are_read(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    fake.store(tmp_path / "results/runs", [fake.make()])
+    fake.store(tmp_path / "results/reference/laptop", [fake.make("ffjord"), fake.make()])
+    code, printed, _ = run(capsys)
+    assert code == 0
+    assert "2 records from results/runs, results/reference/laptop" in printed
+    assert (tmp_path / "results/report/index.html").exists()
+
+
+def test_help(capsys):
+    code, printed, _ = run(capsys, "--help")
+    assert code == 0
+    assert "records=DIR" in printed
+
+
+def test_slug_stays_in_its_folder():
+    assert slug("../../etc/passwd") == "etc-passwd"
+    assert slug("gaussians d=4") == "gaussians-d=4"
+
+
+def test_the_report_imports_neither_torch_nor_solvers_nor_datasets():
+    code = (
+        "import sys, bench.report.__main__; "
+        "print([m for m in sys.modules if m.split('.')[0] in ('torch', 'solvers', 'datasets')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def many(n):
+    names = [f"data{i}" for i in range(10)]
+    return [
+        fake.make(solver, name, seed)
+        for seed in range(math.ceil(n / 40))
+        for name in names
+        for solver in ("otflow", "ffjord", "rnode", "moments")
+    ][:n]
+
+
+@pytest.mark.parametrize(("n", "limit"), [(2000, 10.0), pytest.param(10_000, 60.0, marks=pytest.mark.slow)])
+def test_many_records_take_seconds(tmp_path, n, limit):
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    for one in many(n):
+        one["trace"] = one["trace"][::4]
+        (folder / f"{one['key']}.json").write_text(json.dumps(one))  # without the fsync of record.write
+    begin = time.process_time()
+    table, problems = frame.load([folder])
+    for one in lint.groups(table):
+        tables.all_of(one, "otflow")
+    assert time.process_time() - begin < limit
+    assert (len(table), problems) == (n, [])

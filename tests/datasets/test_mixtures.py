@@ -1,0 +1,93 @@
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from datasets.mixtures import Mixture, MixtureToGaussian, ring
+
+CONF = Path(__file__).parents[2] / "bench/conf/dataset"
+
+
+@pytest.fixture
+def mixture() -> Mixture:
+    """Unequal weights and skew covariances, overlapping."""
+    factors = torch.tensor([[[1.0, 0.0], [0.7, 0.5]], [[0.6, 0.0], [-0.9, 1.1]], [[0.8, 0.0], [0.1, 0.4]]])
+    means = torch.tensor([[0.0, 1.0], [-2.0, 0.5], [3.0, -1.0]])
+    return Mixture(torch.tensor([0.2, 0.5, 0.3]), means, factors @ factors.mT)
+
+
+def test_log_density_is_that_of_torch_distributions(mixture, rng):
+    x = 3 * torch.randn(100, 2, generator=rng)
+    parts = torch.distributions.MultivariateNormal(mixture.means, mixture.covariances)
+    law = torch.distributions.MixtureSameFamily(torch.distributions.Categorical(mixture.weights), parts)
+    torch.testing.assert_close(mixture.log_prob(x), law.log_prob(x))
+
+
+def test_samples_have_the_mixture_s_moments(mixture, rng):
+    n = 400_000
+    x = mixture.sample(n, rng)
+    w, m = mixture.weights, mixture.means
+    mean = w @ m
+    second = (w[:, None, None] * (mixture.covariances + m[:, :, None] * m[:, None])).sum(0)
+    torch.testing.assert_close(x.mean(0), mean, rtol=0, atol=5 * 2.2 / math.sqrt(n))
+    torch.testing.assert_close(x.T @ x / n, second, rtol=0, atol=5 * 6 / math.sqrt(n))
+    third = sum(w[k] * (m[k, 0] ** 3 + 3 * m[k, 0] * mixture.covariances[k, 0, 0]) for k in range(3))
+    assert abs((x[:, 0] ** 3).mean() - third) < 5 * (x[:, 0] ** 3).std() / math.sqrt(n)
+
+
+def test_ring_in_the_plane_integrates_to_one_and_has_the_stated_entropy():
+    h = 0.2  # below half a standard deviation, at which the trapezoidal rule is exact to rounding for a Gaussian
+    axis = torch.arange(-40, 41) * h
+    log_p = ring(4.0, 0.3).log_prob(torch.cartesian_prod(axis, axis))
+    assert (log_p.exp().sum() * h * h).item() == pytest.approx(1.0, abs=1e-10)
+    entropy = -(log_p.exp() * log_p).sum().item() * h * h
+    assert entropy == pytest.approx(MixtureToGaussian.plane_entropy, abs=1e-5)
+
+
+@pytest.mark.parametrize("dim", [2, 5, 10])
+def test_problem_in_any_dimension(dim, tmp_path):
+    problem = MixtureToGaussian(dim=dim).load(tmp_path)
+    x = problem.test
+    assert x.shape == (10_000, dim)
+    log_p = problem.source.log_prob(x)
+    assert abs(log_p.mean().item() + problem.truth.nll) < 4 * log_p.std().item() / 100
+    # the centres: cov = (8 + 0.3) in the plane, 0.3 elsewhere
+    covariance = torch.tensor([8.3, 8.3] + [0.3] * (dim - 2))
+    torch.testing.assert_close(x.T.cov().diagonal(), covariance, rtol=0.1, atol=0)
+    assert problem.target.log_prob(torch.zeros(1, dim)).item() == pytest.approx(-dim / 2 * math.log(2 * math.pi * 0.3))
+    centre = torch.zeros(1, dim)
+    centre[0, 0] = centre[0, 1] = 4 / math.sqrt(2)
+    peak = -math.log(8) - dim / 2 * math.log(2 * math.pi * 0.3)
+    assert problem.source.log_prob(centre).item() == pytest.approx(peak, abs=1e-6)
+
+
+def test_draws_depend_on_their_generator_only(mixture, tmp_path):
+    before = torch.random.get_rng_state()
+    first, again = (mixture.sample(10, torch.Generator().manual_seed(3)) for _ in range(2))
+    assert torch.equal(MixtureToGaussian().load(tmp_path).test, MixtureToGaussian().load(tmp_path).test)
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert torch.equal(first, again)
+    assert mixture.sample(1, torch.Generator()).shape == (1, 2)
+
+
+def test_single_precision_stays_single_and_far_away_is_finite(mixture, rng):
+    assert mixture.log_prob(torch.tensor([[1e3, -1e3]])).isfinite().all()
+    torch.set_default_dtype(torch.float32)
+    x = mixture.sample(1000, rng)
+    assert x.dtype == torch.float32
+    assert mixture.log_prob(x).dtype == torch.float32
+    torch.testing.assert_close(mixture.log_prob(x).double(), mixture.log_prob(x.double()), rtol=1e-4, atol=1e-4)
+
+
+def test_configuration_and_bad_input(tmp_path):
+    dataset = instantiate(OmegaConf.load(CONF / "mixture_to_gaussian.yaml"), dim=3, n_test=7)
+    assert dataset.load(tmp_path).test.shape == (7, 3)
+    with pytest.raises(ValueError, match="dim to 2"):
+        MixtureToGaussian(dim=1)
+    with pytest.raises(ValueError, match="sum to 1"):
+        Mixture(torch.ones(2), torch.zeros(2, 1), torch.ones(2, 1, 1))
+    with pytest.raises(ValueError, match="need"):
+        Mixture(torch.ones(1), torch.zeros(2, 1), torch.ones(2, 1, 1))
