@@ -39,7 +39,7 @@ def integral(density: Tensor, box: Box) -> float:
     Gaussian of standard deviation s is off by about 2 exp(-2 pi^2 s^2 / h^2), 6e-9 at s = h and 1e-2 at s = h / 2
     (Poisson's summation formula; Trefethen and Weideman 2014, section 3).
     """
-    sides = (box.high - box.low).double()
-    for side in sides.flip(0):
-        density = torch.trapezoid(density, dx=side.item() / (density.shape[-1] - 1), dim=-1)
-    return density.item()
+    spacings = (box.high - box.low).double() / (len(density) - 1)
+    for _ in spacings:
+        density = torch.trapezoid(density, dim=-1)
+    return (density * spacings.prod()).item()

@@ -16,7 +16,7 @@ CLEAR_REFS = Path("/proc/self/clear_refs")
 PRESSURE = Path("/proc/pressure/cpu")
 STAT = Path("/proc/stat")
 
-MOST = 100  # repeats
+MOST = 30  # repeats
 
 
 def synchronize(device: torch.device) -> None:

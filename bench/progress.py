@@ -18,8 +18,8 @@ class Progress(AbstractContextManager["Progress"]):
         self.title = title
         self.bar: Any = None
         self.task: Any = None
-        self.next = time.monotonic() if shown else float("inf")
         self.wait = LINE_SECONDS
+        self.next = time.monotonic() + LINE_SECONDS if shown else float("inf")
         if shown and sys.stderr.isatty():
             self._make_bar()
 
@@ -37,7 +37,7 @@ class Progress(AbstractContextManager["Progress"]):
         # refreshed by hand: a thread of its own would run beside the steps that are timed
         self.bar = Bar(*columns, console=Console(stderr=True), auto_refresh=False, transient=True)
         self.task = self.bar.add_task(self.title, total=1.0, text="")
-        self.wait = BAR_SECONDS
+        self.wait, self.next = BAR_SECONDS, 0.0
 
     def update(self, numbers: Callable[[], tuple[float | None, str]]) -> None:
         """Show the share that is done, None if unknown, and a text."""

@@ -46,7 +46,8 @@ def main() -> None:
     """The command line."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us whole, and become one line here
     try:
-        sys.argv[1:] = [word for given in sys.argv[1:] for word in lenient(given)]
+        words = [word for given in sys.argv[1:] for word in lenient(given)]
+        sys.argv[1:] = sorted(words, key=lambda word: word not in ("-m", "--multirun"))  # argparse wants it first
         _app()
     except (HydraException, OmegaConfBaseException, BadInput) as error:
         sys.exit(complain(one_line(error)))
@@ -72,10 +73,10 @@ def lenient(override: str) -> list[str]:
     """
     for name in override.removeprefix("tuned=").split(",") if override.startswith("tuned=") else ():
         tuned = sorted(path.stem for path in (Path(__file__).parent / "conf" / "tuned").glob("*.yaml"))
-        if name not in (*tuned, "null"):
+        if name not in (*tuned, "none"):
             raise BadInput(f"no tuned {name}: choose from {', '.join(tuned)}")
     if match := re.match(r"(solver|dataset)\._target_=", override):
-        return [f"~{match[1]}", "~tuned", f"++{override}"]
+        return [f"~{match[1]}", "tuned=none", f"++{override}"]
     return [f"++{override}"] if re.match(r"(solver|dataset)\.", override) else [override]
 
 

@@ -128,6 +128,7 @@ def _explained(archive: Archive, root: Path) -> Iterator[None]:
 def _download(archive: Archive, root: Path, progress: bool) -> Path:
     import pooch
 
+    pooch.get_logger().setLevel("WARNING")  # the progress bar says the same
     fetcher = Resuming(root / f"{archive.name}.part", progress)
     try:
         path = pooch.retrieve(archive.url, f"md5:{archive.md5}", archive.name, root, downloader=fetcher)

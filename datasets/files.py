@@ -17,6 +17,8 @@ def reading(path: Path, remedy: str) -> Iterator[None]:
     """Turn whatever goes wrong within into a DataError that names `path` and `remedy`."""
     try:
         yield
+    except DataError:
+        raise
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing: {remedy}") from error
     except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
@@ -55,6 +57,13 @@ def read_hdf5(path: Path, names: tuple[str, ...]) -> list[Array]:
 
 def numbers(array: np.ndarray) -> Array:
     """`array`, if it is a table of numbers (n, d), as floats. Raises ValueError."""
-    if array.ndim != 2 or array.dtype.kind not in "fiu":
+    if array.ndim != 2 or len(array) == 0 or array.dtype.kind not in "fiu":
         raise ValueError(f"not a table of numbers, but {array.dtype} of shape {array.shape}")
     return array if array.dtype.kind == "f" else array.astype(np.float64)
+
+
+def with_columns(rows: Array, columns: int) -> Array:
+    """`rows`, if there are `columns` columns. Raises ValueError."""
+    if rows.shape[1] != columns:
+        raise ValueError(f"{rows.shape[1]} columns where {columns} belong")
+    return rows

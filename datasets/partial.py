@@ -8,7 +8,7 @@ import numpy as np
 
 from datasets import preprocess
 from datasets.base import Problem
-from datasets.files import read_csv, read_npz, reading
+from datasets.files import read_csv, read_npz, reading, with_columns
 from datasets.patches import draw, read_grey
 from datasets.splits import Splits, as_problem, last_tenth
 
@@ -34,10 +34,8 @@ class Power2007H1:
     def load(self, root: Path) -> Problem:
         path = root / "power/power_2006-12-16_2007-06-30.npz"
         with reading(path, remedy("power")):
-            raw = read_npz(path, "data")
-            if raw.shape[1] != self.columns:
-                raise ValueError(f"{raw.shape[1]} columns where {self.columns} belong")
-        return as_problem(str(path), preprocess.power(raw), self.rows, self.dim, remedy("power"))
+            splits = preprocess.power(with_columns(read_npz(path, "data"), self.columns))
+        return as_problem(str(path), splits, self.rows, self.dim, remedy("power"))
 
 
 @dataclass(frozen=True)
@@ -83,7 +81,7 @@ class BSDS300Redrawn:
             groups = known[: self.images[0]], known[self.images[0] :], test
             if tuple(map(len, groups)) != tuple(self.images):
                 raise ValueError(f"{len(known)} training and {len(test)} test images where {self.images} belong")
-        splits = Splits(*(draw(group, n, rng) for group, n in zip(groups, self.patches, strict=True)))
+            splits = Splits(*(draw(group, n, rng) for group, n in zip(groups, self.patches, strict=True)))
         return as_problem(str(folder), splits, self.patches, self.dim, remedy("bsds300"))
 
 

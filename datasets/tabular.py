@@ -7,12 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-import numpy as np
-
 from datasets import preprocess
 from datasets.base import Problem
 from datasets.download import find, remedy
-from datasets.files import numbers, read_csv, read_hdf5, read_npy, reading
+from datasets.files import numbers, read_csv, read_hdf5, read_npy, reading, with_columns
 from datasets.splits import Splits, as_problem
 from datasets.unpickle import read_frame
 
@@ -31,8 +29,8 @@ class Power:
     def load(self, root: Path) -> Problem:
         (path,) = find(root, "power")
         with reading(path, remedy("power")):
-            raw = _wide(read_npy(path), self.columns)
-        return as_problem(str(path), preprocess.power(raw), self.rows, self.dim, remedy("power"))
+            splits = preprocess.power(with_columns(read_npy(path), self.columns))
+        return as_problem(str(path), splits, self.rows, self.dim, remedy("power"))
 
 
 @dataclass(frozen=True)
@@ -52,8 +50,8 @@ class Gas:
         (path,) = find(root, "gas", recorded=True)
         frame = read_frame(path)
         with reading(path, remedy("gas")):
-            sensors = _wide(numbers(frame.drop(columns=GAS_TARGETS).to_numpy()), self.columns)
-        return as_problem(str(path), preprocess.gas(sensors), self.rows, self.dim, remedy("gas"))
+            splits = preprocess.gas(with_columns(numbers(frame.drop(columns=GAS_TARGETS).to_numpy()), self.columns))
+        return as_problem(str(path), splits, self.rows, self.dim, remedy("gas"))
 
 
 @dataclass(frozen=True)
@@ -68,10 +66,10 @@ class Hepmass:
     def load(self, root: Path) -> Problem:
         train, test = find(root, "hepmass")
         with reading(train, remedy("hepmass")):
-            raw_train = _wide(read_csv(train), self.columns)
+            raw_train = with_columns(read_csv(train), self.columns)
         with reading(test, remedy("hepmass")):
-            raw_test = _wide(read_csv(test), self.columns + 1)
-        splits = preprocess.hepmass(raw_train, raw_test)
+            raw_test = with_columns(read_csv(test), self.columns + 1)
+            splits = preprocess.hepmass(raw_train, raw_test)
         return as_problem(str(train.parent), splits, self.rows, self.dim, remedy("hepmass"))
 
 
@@ -103,9 +101,3 @@ class BSDS300:
         with reading(path, remedy("bsds300")):
             splits = Splits(*read_hdf5(path, ("train", "validation", "test")))
         return as_problem(str(path), splits, self.rows, self.dim, remedy("bsds300"))
-
-
-def _wide(rows: np.ndarray, columns: int) -> np.ndarray:
-    if rows.shape[1] != columns:
-        raise ValueError(f"{rows.shape[1]} columns where {columns} belong")
-    return rows

@@ -63,7 +63,8 @@ def read_frame(path: Path) -> DataFrame:
     try:
         frame = FrameUnpickler(io.BytesIO(path.read_bytes()), encoding="latin1").load()  # latin1: Python 2's arrays
     except Exception as error:  # a pickle chooses what it raises
-        raise DataError(f"{path} is refused: {str(error).splitlines()[0] if str(error) else error!r}") from error
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path} is refused: {reason}") from error
     if not isinstance(frame, DataFrame):
         raise DataError(f"{path} is refused: it holds a {type(frame).__name__}, not a DataFrame")
     return frame

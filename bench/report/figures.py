@@ -22,7 +22,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from bench import pictures
 from bench.pictures import Arrays
 from bench.report import tables
-from bench.report.frame import BASELINE, Curve, labels
+from bench.report.frame import BASELINE, Curve, by_reference
 from bench.report.lint import Group
 
 WIDTH = 5.5  # inches: the text width of NeurIPS and ICLR
@@ -96,7 +96,7 @@ def all_of(group: Group, reference: str) -> tuple[list[Drawn], list[str]]:
     """Every figure of a group, and a line for each picture that could not be read."""
     sns.set_theme(style="ticks", rc=RC)
     shown, problems = _pictures(group.frame, reference)
-    made = [quality(group, reference), *_two_dimensional(shown, group.suffix)]
+    made = [quality(group, reference), *_two_dimensional(shown, reference, group.suffix)]
     return [drawn for drawn in made if drawn is not None], problems
 
 
@@ -110,15 +110,21 @@ def quality(group: Group, reference: str) -> Drawn | None:
         return None
     columns = 1 if len(datasets) == 1 else 2
     rows = math.ceil(len(datasets) / columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(WIDTH, 0.45 + 1.75 * rows), squeeze=False, layout="constrained")
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(WIDTH, 0.45 + (1.75 if columns == 2 else 2.4) * rows),
+        squeeze=False,
+        layout="constrained",
+    )
     for axis, name in zip(axes.flat, datasets, strict=False):
         _panel(axis, group.frame[group.frame["dataset"] == name], reference)
         axis.set_title(str(name))
     for axis in list(axes.flat)[len(datasets) :]:
         axis.set_visible(False)
     figure.supxlabel("seconds on the step clock", fontsize=8)
-    figure.supylabel("validation NLL above the best (nat)", fontsize=8)
-    _legend(figure, axes)
+    figure.supylabel("NLL above the best (nat)", fontsize=8)
+    _legend(figure, axes, reference)
     caption = (
         f"Validation NLL above the lowest one of the panel, cut at {FLOOR} nat, against step seconds. Thick: median "
         "over seeds; thin: a run each; grey line: the common target q; a lone marker is a solver of one step."
@@ -132,9 +138,8 @@ def _curves(part: pd.DataFrame) -> list[Curve]:
 
 def _panel(axis: Axes, part: pd.DataFrame, reference: str) -> None:
     best = min(c.best for c in _curves(part))
-    for label in labels(part, reference):
-        runs = part[part["label"] == label]
-        _solver(axis, [_above(c, best) for c in _curves(runs)], label, style(runs["solver"].iloc[0]))
+    for label in by_reference(part["label"], reference):
+        _solver(axis, [_above(c, best) for c in _curves(part[part["label"] == label])], label)
     if (goal := tables.target(part)) is not None:
         axis.axhline(goal.q - best, color="0.55", linewidth=0.8, zorder=1)
         axis.annotate("q", (1.005, goal.q - best), xycoords=("axes fraction", "data"), va="center", color="0.4")
@@ -148,10 +153,12 @@ def _above(curve: Curve, best: float) -> Curve:
     return Curve(curve.step[later], curve.seconds[later], np.maximum(curve.nll[later] - best, FLOOR))
 
 
-def _solver(axis: Axes, curves: Sequence[Curve], label: str, look: Style) -> None:
+def _solver(axis: Axes, curves: Sequence[Curve], label: str) -> None:
     curves = [c for c in curves if len(c.nll)]
     if not curves:
         return
+    solver, _, setting = label.partition(" (")
+    look = style(solver)
     for c in curves:
         axis.plot(c.seconds, c.nll, color=look.colour, linewidth=0.5, alpha=0.35)
     seconds, middle = median_curve(curves)
@@ -163,6 +170,7 @@ def _solver(axis: Axes, curves: Sequence[Curve], label: str, look: Style) -> Non
         linewidth=1.4,
         marker=look.marker,
         markersize=4,
+        fillstyle="full" if setting in ("", "a)") else "none",
         markevery=max(1, len(seconds) // 5),
         label=label,
     )
@@ -178,34 +186,34 @@ def median_curve(curves: Sequence[Curve], points: int = 60) -> tuple[np.ndarray,
     return seconds, np.median([np.interp(np.log(seconds), np.log(c.seconds), c.nll) for c in curves], axis=0)
 
 
-def _legend(figure: Figure, axes: np.ndarray) -> None:
+def _legend(figure: Figure, axes: np.ndarray, reference: str) -> None:
     found: dict[str, Artist] = {}
     for axis in axes.flat:
-        handles, names = axis.get_legend_handles_labels()
-        found.update(zip(names, handles, strict=True))
-    figure.legend(
-        list(found.values()), list(found), loc="outside upper center", ncols=min(5, len(found)), frameon=False
-    )
+        handles, shown = axis.get_legend_handles_labels()
+        found.update(zip(shown, handles, strict=True))
+    names = by_reference(found, reference)
+    handles = [found[name] for name in names]
+    figure.legend(handles, names, loc="outside upper center", ncols=min(5, len(names)), frameon=False)
 
 
 # Two dimensions
 
-Shown = dict[str, dict[str, Arrays]]  # dataset -> label -> arrays
+Shown = dict[str, dict[str, Arrays]]  # dataset -> solver -> arrays
 
 
 def _pictures(frame: pd.DataFrame, reference: str) -> tuple[Shown, list[str]]:
-    """For each dataset and label the picture of the run with the median NLL."""
+    """For each dataset and solver, at its best setting, the picture of the run with the median NLL."""
     shown: Shown = {}
     problems = []
     for dataset, part in frame.groupby("dataset"):
-        for label in labels(part, reference):
+        for solver in by_reference(part["solver"], reference):
             try:
-                arrays = _picture(part[part["label"] == label])
+                arrays = _picture(tables.best_setting(part[part["solver"] == solver]))
             except (ValueError, OSError) as error:
                 problems.append(str(error))
                 continue
             if arrays is not None:
-                shown.setdefault(str(dataset), {})[label] = arrays
+                shown.setdefault(str(dataset), {})[solver] = arrays
     return shown, problems
 
 
@@ -237,24 +245,24 @@ def _check(path: Path, arrays: Arrays) -> None:
             raise ValueError(f"{path}: not a picture ({name} is {values.shape} or not finite)")
 
 
-def _two_dimensional(shown: Shown, suffix: str) -> Iterator[Drawn]:
+def _two_dimensional(shown: Shown, reference: str, suffix: str) -> Iterator[Drawn]:
     if any("model" in a for row in shown.values() for a in row.values()):
-        figure = _grid(shown, "truth", _truth_density, _density)
+        figure = _grid(shown, reference, "truth", _truth_density, _density)
         yield Drawn(f"densities{suffix}", figure, "Densities, one colour scale a row: 0 to the highest of the truth.")
     if any("generated" in a for row in shown.values() for a in row.values()):
-        figure = _grid(shown, "test points", _test_points, _generated)
+        figure = _grid(shown, reference, "test points", _test_points, _generated)
         yield Drawn(f"samples{suffix}", figure, "Test points, and as many points drawn from each model.")
     if any("paths" in a for row in shown.values() for a in row.values()):
-        figure = _grid(shown, None, None, _trajectories)
+        figure = _grid(shown, reference, None, None, _trajectories)
         yield Drawn(f"trajectories{suffix}", figure, "Paths of 64 test points (dots) to the normal (crosses).")
 
 
 Draw = Callable[[Axes, Arrays, float], None]
 
 
-def _grid(shown: Shown, first: str | None, draw_first: Draw | None, draw: Draw) -> Figure:
-    """A row per dataset; columns: `first`, if any, then each label."""
-    names = list(dict.fromkeys(label for row in shown.values() for label in row))
+def _grid(shown: Shown, reference: str, first: str | None, draw_first: Draw | None, draw: Draw) -> Figure:
+    """A row per dataset; columns: `first`, if any, then each solver."""
+    names = by_reference((solver for row in shown.values() for solver in row), reference)
     columns = ([first] if first else []) + names
     side = min(1.5, (WIDTH - 0.3) / len(columns))
     figure, axes = plt.subplots(
@@ -273,6 +281,8 @@ def _grid(shown: Shown, first: str | None, draw_first: Draw | None, draw: Draw) 
                 draw_first(axis, one, top)
             elif name in row:
                 draw(axis, row[name], top)
+            else:
+                _missing(axis, "no picture")
         line[0].set_ylabel(dataset)
     for axis, name in zip(axes[0], columns, strict=True):
         axis.set_title(name)
@@ -293,8 +303,8 @@ def _frame(axis: Axes, box: np.ndarray) -> None:
         spine.set(visible=True, linewidth=0.5, color="0.7")
 
 
-def _missing(axis: Axes) -> None:
-    axis.text(0.5, 0.5, "not given", transform=axis.transAxes, ha="center", va="center", color="0.5", fontsize=7)
+def _missing(axis: Axes, why: str = "not given") -> None:
+    axis.text(0.5, 0.5, why, transform=axis.transAxes, ha="center", va="center", color="0.5", fontsize=7)
 
 
 def _image(axis: Axes, density: np.ndarray | None, box: np.ndarray, top: float) -> None:

@@ -2,8 +2,9 @@
 
 Columns: `key`, `folder`, `solver`, `dataset`, `setting` (what sets it apart from other settings of this solver on this
 dataset), `label` (the solver, with a letter where it has several settings), `seed`, `status`, `reason`, the environment
-(lint.ENVIRONMENT), `noisy`, `budget`, `budget_seconds`, `commit`, `failed` (names of failed certificates), `curve` (a
-Curve), and every metric and cost of the record under its own name, NaN where absent.
+(lint.ENVIRONMENT), `noisy`, `budget`, `budget_seconds`, `commit`, `failed` (names of failed certificates), `test_rows`
+(of the whole test set: the most that any run evaluated), `curve` (a Curve), and every metric and cost of the record
+under its own name, NaN where absent.
 """
 
 import json
@@ -69,9 +70,9 @@ def clean(text: object, limit: int = 200) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-def labels(frame: pd.DataFrame, reference: str) -> list[str]:
-    """The labels in `frame`, as tables list them: the reference first, the baseline last."""
-    solver = dict(zip(frame["label"], frame["solver"], strict=True))
+def by_reference(labels: Iterable[str], reference: str) -> list[str]:
+    """Each of `labels` once, as tables list them: the reference solver first, the baseline last."""
+    solver = {label: label.partition(" (")[0] for label in labels}
     return sorted(solver, key=lambda label: (solver[label] == BASELINE, solver[label] != reference, label))
 
 
@@ -111,6 +112,7 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     frame = pd.DataFrame(rows)
     missing = [name for name in (*METRICS, *COSTS) if name not in frame]
     frame = frame.assign(**dict.fromkeys(missing, math.nan))
+    frame["test_rows"] = frame.groupby("dataset")["evaluate_rows"].transform("max")
     named = [_named(cell) for _, cell in frame.groupby(["dataset", "solver"])]
     return pd.concat(named).sort_values(["dataset", "label", "seed"], ignore_index=True)
 

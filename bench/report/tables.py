@@ -14,7 +14,7 @@ import pandas as pd
 
 from bench import stats
 from bench.report import lint
-from bench.report.frame import BASELINE, Curve, labels
+from bench.report.frame import BASELINE, Curve, by_reference
 from bench.report.lint import Group
 from bench.report.render import NOTHING, Cell, Table
 from bench.stats import Interval
@@ -29,8 +29,9 @@ LEGEND = (
     f"Medians over seeds; ± is half of the {stats.LEVEL:.0%} bootstrap interval; none below {MIN_SEEDS} finished "
     "seeds. Bold: the best, where the intervals separate (times: among those that reach q).",
     "†: a certificate failed; the number is void and ranked nowhere.",
-    f"q: the largest median best validation NLL of the compared solvers, + {SLACK} nat. *: runs that did not reach it, "
-    f"each counted as {PENALTY:g} × its budget; where none did, the best validation NLL stands instead.",
+    f"q: the largest median best validation NLL of the compared solvers, + {SLACK} nat; reached "
+    "at the first of two successive validations at or below it. *: runs that did not reach it, each counted as "
+    f"{PENALTY:g} × its budget; where none did, the best validation NLL stands instead.",
     "Seconds are of the step clock, which validation stops; density and samples: as many points as the test set has.",
 )
 
@@ -100,6 +101,11 @@ def column(name: str, scale: float = 1.0) -> Callable[[pd.DataFrame], pd.Series]
     return lambda runs: scale * runs[name]
 
 
+def whole_set(name: str) -> Callable[[pd.DataFrame], pd.Series]:
+    """Seconds for the whole test set, extrapolated where a run was given only its first rows."""
+    return lambda runs: runs[name] * (runs["test_rows"] / runs["evaluate_rows"]).fillna(1)
+
+
 def evaluations(runs: pd.DataFrame) -> pd.Series:
     """Function evaluations a step, forward and backward."""
     return runs["nfe_forward"] + runs["nfe_backward"].fillna(0)
@@ -114,8 +120,8 @@ QUALITY = (
 SIZE = Quantity("params", column("parameters"), whole, ranked=False)
 STEP = Quantity("ms a\nstep", column("seconds_per_step", 1e3), significant, timed=True)
 WORK = Quantity("NFE a\nstep", evaluations, significant, ranked=False)
-DENSITY_TIME = Quantity("density\n(s)", column("evaluate_seconds"), significant, DENSITY, timed=True)
-SAMPLE_TIME = Quantity("samples\n(s)", column("sample_seconds"), significant, SAMPLES, timed=True)
+DENSITY_TIME = Quantity("density\n(s)", whole_set("evaluate_seconds"), significant, DENSITY, timed=True)
+SAMPLE_TIME = Quantity("samples\n(s)", whole_set("sample_seconds"), significant, SAMPLES, timed=True)
 COST = (STEP, WORK, DENSITY_TIME, SAMPLE_TIME)
 RATIOS = (SIZE, STEP, DENSITY_TIME, SAMPLE_TIME)
 
@@ -145,7 +151,7 @@ def summary(group: Group, dataset: str, reference: str) -> Table:
     part = group.frame[group.frame["dataset"] == dataset]
     lint.one_environment(part)
     goal = target(part)
-    runs = {label: part[part["label"] == label] for label in labels(part, reference)}
+    runs = {label: part[part["label"] == label] for label in by_reference(part["label"], reference)}
     reached = {label: goal is not None and times(rows, goal.q, part).mark == "" for label, rows in runs.items()}
     columns = {"runs": [_counts(rows) for rows in runs.values()]}
     columns |= {q.heading: _column(runs, q, reached) for q in (*QUALITY, SIZE)}
@@ -168,6 +174,8 @@ def _summary_notes(part: pd.DataFrame, goal: Target | None) -> list[str]:
     noisy = part[part["noisy"]]
     if len(noisy):
         notes.append(f"Do not quote the seconds of {', '.join(_runs(noisy))}: others used the processor.")
+    cut = part[part["evaluate_rows"] < part["test_rows"]].groupby("label")["evaluate_rows"]
+    notes += [f"Density and samples of {label} extrapolated from {rows.min():,.0f} rows." for label, rows in cut]
     broken = part[part["failed"].map(bool)].groupby("label")["failed"]
     notes += [f"† {label} fails {', '.join(sorted(set().union(*names)))}." for label, names in broken]
     return notes
@@ -291,23 +299,26 @@ def _pairs(frame: pd.DataFrame, solver: str, reference: str) -> tuple[list[Pair]
     for dataset, part in frame.groupby("dataset"):
         lint.one_environment(part)
         tried = part[~part["status"].isin(NEVER_RAN)]
-        a, b = (_best_setting(tried[tried["solver"] == name]) for name in (solver, reference))
+        a, b = (best_setting(tried[tried["solver"] == name]) for name in (solver, reference))
         if a.empty or b.empty:
             notes.append(f"{dataset}: no run of {solver if a.empty else reference}.")
             continue
         a, b, note = _same_seeds(a, b)
-        chosen = [label for label in (a["label"].iloc[0], b["label"].iloc[0]) if label not in (solver, reference)]
+        several = tried.groupby("solver")["label"].nunique() > 1
+        chosen = [runs["label"].iloc[0] for runs in (a, b) if several[runs["solver"].iloc[0]]]
         notes += [f"{dataset}: {note}"] if note else []
         notes += [f"{dataset}: {', '.join(chosen)}, the best by validation NLL."] if chosen else []
         pairs.append(Pair(str(dataset), a, b, target(pd.concat([a, b]))))
     goals = [f"{p.dataset} {nats(p.goal.q)}{'~' if p.goal.unconverged else ''}" for p in pairs if p.goal]
     notes += [f"q in nats (~: not converged): {', '.join(goals)}."] if goals else []
+    noisy = [p.dataset for p in pairs if p.both["noisy"].any()]
+    notes += [f"Do not quote the seconds: others used the processor ({', '.join(noisy)})."] if noisy else []
     few = [p.dataset for p in pairs if min(len(p.solver), len(p.reference)) < MIN_SEEDS]
     notes += [f"No interval (fewer than {MIN_SEEDS} seeds): {', '.join(few)}."] if few else []
     return pairs, notes
 
 
-def _best_setting(runs: pd.DataFrame) -> pd.DataFrame:
+def best_setting(runs: pd.DataFrame) -> pd.DataFrame:
     """Of several settings of one solver, that with the lowest median best validation NLL."""
     if runs["label"].nunique() < 2:
         return runs
@@ -390,12 +401,12 @@ def decomposition(group: Group, solver: str, reference: str) -> Table:
 
 
 def _factors(runs: pd.DataFrame, pair: Pair) -> list[float]:
-    """The five columns; NaN throughout where not even half of the runs reach the target."""
+    """The five columns; where not even half of the runs reach the target, steps and seconds to it are NaN."""
+    calls, flops = evaluations(runs).median(), runs["flops"].median()
     time = None if pair.goal is None else times(runs, pair.goal.q, pair.both)
     if time is None or time.reached.mean() <= 0.5:
-        return [math.nan] * 5
+        return [math.nan, calls, flops / calls / 1e6, runs["seconds_per_step"].median() / flops * 1e9, math.nan]
     seconds, steps = np.median(time.seconds).item(), np.median(time.steps).item()
-    calls, flops = evaluations(runs).median(), runs["flops"].median()
     return [steps, calls, flops / calls / 1e6, seconds / (steps * flops) * 1e9, seconds]
 
 

@@ -208,4 +208,5 @@ def test_float32_densities_are_summed_in_float64(rng):
     mixture = ring(4.0, 0.25)
     problem = Problem(mixture, standard_normal(2), mixture.sample(10_000, rng))
     assert problem.test.dtype == torch.float32
+    assert density_on(box_around(problem.test, 0.1), 8, mixture.log_prob).dtype == torch.float64
     assert mass(problem, Transport(log_prob=mixture.log_prob), mixture.log_prob, rng) == pytest.approx(1, abs=1e-5)

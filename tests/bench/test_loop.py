@@ -2,7 +2,6 @@ import os
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +141,7 @@ def test_validations_lie_at_most_spacing_apart() -> None:
         steps.append(step)
     assert steps[:25] == list(range(1, 26))
     assert all(b - a <= max(1, 0.05 * a) for a, b in zip(steps, steps[1:], strict=False))
-    assert len(steps) < 250
+    assert len(steps) < 300
 
 
 def test_the_loop_validates_where_the_schedule_says() -> None:
@@ -329,11 +328,12 @@ def test_a_full_disk_does_not_end_the_run(
 
 def test_overhead_beside_the_steps_is_small() -> None:
     """Under 1 % of steps of 20 ms: 0.2 ms a step, validations apart."""
-    seconds = []
-    for _ in range(3):
-        outcome = solve(replace(Decay(), seconds=0.0), steps=1)
+
+
+    def beside(steps: int) -> float:
         begin = time.perf_counter()
-        outcome = solve(Decay(), steps=4000)
-        wall = time.perf_counter() - begin - outcome.tally.warmup_seconds
-        seconds.append((wall - outcome.tally.seconds - outcome.tally.validate_seconds) / 4000)
-    assert min(seconds) < 2e-4
+        tally = solve(Decay(), steps=steps).tally
+        return time.perf_counter() - begin - tally.warmup_seconds - tally.seconds - tally.validate_seconds
+
+    solve(Decay(), steps=1)
+    assert min((beside(2001) - beside(1)) / 2000 for _ in range(3)) < 2e-4

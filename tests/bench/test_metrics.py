@@ -86,6 +86,19 @@ def test_energy_distance_of_gaussians(dim, rng):
     assert abs(runs.mean() - exact) < 4 * stderr
 
 
+def test_distances_of_two_points_to_two_by_hand(rng):
+    """Model points 0 and 1, test points 0 and 2: distances 1 and 2 within, 0, 2, 1, 1 between."""
+    p = Problem(standard_normal(1), standard_normal(1), torch.tensor([[0.0], [2.0]]))
+    e = Evaluation(p, Transport(inverse=lambda z: torch.tensor([[0.0], [1.0]])), rng)
+    k, wide = (lambda d: math.exp(-(d**2))), (lambda d: math.exp(-(d**2) / 2))
+    assert METRICS["mmd"](e) == pytest.approx(k(1) + k(2) - 2 * (1 + k(2) + 2 * k(1)) / 4)
+    assert METRICS["mmd_otflow"](e) == pytest.approx(
+        (2 + 2 * wide(1)) / 4 + (2 + 2 * wide(2)) / 4 - 2 * (1 + wide(2) + 2 * wide(1)) / 4
+    )
+    assert METRICS["energy_distance"](e) == pytest.approx(2 * (0 + 2 + 1 + 1) / 4 - 1 - 2)
+    assert METRICS["sliced_wasserstein"](e) == pytest.approx(math.sqrt(1 / 2))
+
+
 def test_mean_norm_on_a_line_is_that_of_the_folded_normal():
     m, s = 0.7, 1.3
     folded = s * math.sqrt(2 / math.pi) * math.exp(-(m**2) / (2 * s**2)) + m * math.erf(m / (s * math.sqrt(2)))
@@ -217,7 +230,16 @@ def test_single_precision_points_get_single_precision_maps(rng):
     exact = evaluate(p, linear(p.source, p.target), rng.clone_state())
     torch.set_default_dtype(torch.float32)
     single = Problem(p.source, p.target, p.test.float(), p.truth)
-    values = evaluate(single, linear(p.source, p.target), rng)
+    maps = linear(p.source, p.target)
+
+    def picky(function):
+        def call(x: Tensor) -> Tensor:
+            assert x.dtype == torch.float32
+            return function(x)
+
+        return call
+
+    values = evaluate(single, Transport(picky(maps.forward), picky(maps.inverse), picky(maps.log_prob)), rng)
     assert values["nll"] == pytest.approx(exact["nll"], abs=1e-5)
     assert 0 < values["inverse_error_max"] < 1e-5  # the maps ran in float32
 
@@ -226,6 +248,7 @@ def test_rows_beyond_the_cap_are_drawn_at_random(rng):
     x = torch.arange(100.0)[:, None]
     chosen = subset(x, 40, rng)
     assert len(chosen.unique()) == 40
+    assert torch.equal(chosen, subset(x, 40, Generator().manual_seed(0)))
     assert chosen.max() > 60
     assert subset(x, 100, rng) is x
     e = Evaluation(problem(standard_normal(1), MAX_ROWS + 1, rng), Transport(inverse=lambda z: z), rng)

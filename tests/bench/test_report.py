@@ -268,6 +268,16 @@ def test_the_baseline_sets_no_target():
     assert tables.target(frame.of(records)).q == pytest.approx(1.02)
 
 
+def test_a_cut_test_set_is_extrapolated_and_said_so():
+    cut = fake.make("ffjord", cost={"evaluate_rows": 100, "evaluate_seconds": 2.0})
+    table = tables.summary(
+        group([fake.make(cost={"evaluate_rows": 1000, "evaluate_seconds": 4.0}), cut]), "8gaussians", "otflow"
+    )
+    assert cells(table)["ffjord"]["density (s)"].value == pytest.approx(20)
+    assert cells(table)["otflow"]["density (s)"].value == pytest.approx(4)
+    assert "Density and samples of ffjord extrapolated from 100 rows." in table.notes
+
+
 def test_records_of_a_busy_machine_are_marked():
     records = [fake.make(env={"noise": {"cpu_pressure": 0.6, "steal": 0.0}}), fake.make("ffjord")]
     (note,) = (n for n in tables.summary(group(records), "8gaussians", "otflow").notes if "quote" in n)

@@ -1,0 +1,140 @@
+"""The gate on speed: exact counts of the work in one step of every solver, against those that are committed.
+
+    python -m bench.check --counters             exit status 0 as committed, 1 something moved, 2 could not measure
+    python -m bench.check --counters --update    take what is counted now as the reference
+
+Counts are of one step on initial weights, small batches, seed 0, in float64: the same on any machine.
+"""
+
+import argparse
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bench.record import write_new
+
+ROOT = Path(__file__).parents[1]
+SOLVERS = Path(__file__).parent / "conf" / "solver"
+DATASETS = Path(__file__).parent / "conf" / "dataset"
+REFERENCE = ROOT / "results" / "reference" / "counters.json"
+PROBLEMS = ("8gaussians", "breast_cancer")
+BATCH = 64
+
+Counts = dict[str, dict[str, int]]  # of `solver@dataset`, by name
+
+SAME, MOVED, NOT_MEASURED = 0, 1, 2
+
+
+class NotMeasured(RuntimeError):
+    """What could not be counted, and why."""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.check", description=__doc__.splitlines()[0])
+    parser.add_argument("--counters", action="store_true", help="count the work of one step of every solver (default)")
+    parser.add_argument("--update", action="store_true", help="take what is counted now as the reference")
+    arguments = parser.parse_args()
+    try:
+        found = count_all()
+        if arguments.update:
+            update(REFERENCE, found)
+            sys.exit(say([f"{len(found)} cells written to {REFERENCE.relative_to(ROOT)}"], SAME))
+        moved = compare(read(REFERENCE), found)
+    except NotMeasured as error:
+        sys.exit(say([f"could not measure: {error}"], NOT_MEASURED))
+    sys.exit(say(moved or [f"{len(found)} cells count as committed"], MOVED if moved else SAME))
+
+
+def say(lines: list[str], code: int) -> int:
+    for line in lines:
+        print(line)  # noqa: T201
+    return code
+
+
+def compare(reference: Counts, found: Counts) -> list[str]:
+    """A line for each count that differs, and for each cell that only one of the two has."""
+    lines = []
+    for cell in sorted(reference | found):
+        before, now = reference.get(cell, {}), found.get(cell, {})
+        for name in sorted(before | now):
+            if before.get(name) != now.get(name):
+                lines.append(f"{cell} {name} {before.get(name, 'none')} -> {now.get(name, 'none')}")
+    return lines
+
+
+def read(path: Path) -> Counts:
+    """The committed counts. Raises NotMeasured where there are none."""
+    try:
+        counts = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise NotMeasured(f"{path.name}: {error}; write it with --update") from None
+    if not isinstance(counts, dict) or not counts:
+        raise NotMeasured(f"{path.name} is empty: write it with --update")
+    return counts
+
+
+def update(path: Path, found: Counts) -> None:
+    path.unlink(missing_ok=True)
+    write_new(path, (json.dumps(found, indent=1, sort_keys=True) + "\n").encode())
+
+
+def count_all() -> Counts:
+    """The work of every configured solver on each of PROBLEMS. Raises NotMeasured where one does not count."""
+    import torch
+
+    before, threads = torch.get_default_dtype(), torch.get_num_threads()
+    torch.set_default_dtype(torch.float64)
+    torch.set_num_threads(1)
+    try:
+        found = {}
+        for problem in PROBLEMS:
+            loaded = _built(DATASETS / f"{problem}.yaml").load(Path())
+            for path in sorted(SOLVERS.glob("*.yaml")):
+                solver = _built(path)
+                if solver.unfit(loaded.source, loaded.target) is None:
+                    found[f"{path.stem}@{problem}"] = _count(f"{path.stem}@{problem}", solver, loaded)
+    finally:
+        torch.set_default_dtype(before)
+        torch.set_num_threads(threads)
+    if missing := {path.stem for path in SOLVERS.glob("*.yaml")} - {cell.split("@")[0] for cell in found}:
+        raise NotMeasured(f"{', '.join(sorted(missing))}: unfit for {' and '.join(PROBLEMS)}")
+    if not found:
+        raise NotMeasured("there is no solver")
+    return found
+
+
+def _built(path: Path) -> Any:
+    """What a configuration file names, with a small batch where it takes one."""
+    from hydra.utils import instantiate
+    from omegaconf import OmegaConf
+
+    try:
+        built = instantiate(OmegaConf.load(path), _convert_="all")
+    except Exception as error:  # whatever an import or a constructor raises
+        raise NotMeasured(f"{path.name}: {str(error).splitlines()[0]}") from error
+    sized = any(field.name == "batch_size" for field in dataclasses.fields(built))
+    return dataclasses.replace(built, batch_size=BATCH) if sized else built
+
+
+def _count(cell: str, solver: Any, problem: Any) -> dict[str, int]:
+    from torch import Generator
+
+    from bench.measure import Work
+
+    try:
+        fit = solver.start(problem.source, problem.target, Generator().manual_seed(0))
+        with Work() as work:
+            terms: Mapping[str, float] = fit.step()
+        parameters = fit.transport("test").parameters
+    except Exception as error:  # a solver that fails is not a solver that does no work
+        raise NotMeasured(f"{cell}: {type(error).__name__}: {error}") from error
+    counts = {"flops": work.flops, "aten_calls": work.calls, "parameters": parameters}
+    counts |= {name: terms[name] for name in ("nfe_forward", "nfe_backward") if name in terms}
+    return {name: int(value) for name, value in counts.items() if value is not None}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,90 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from bench import check
+from bench.check import NotMeasured, compare, count_all
+
+COUNTS = {"a@x": {"flops": 10, "parameters": 3}, "b@x": {"flops": 7}}
+
+
+def test_equal_counts_say_nothing() -> None:
+    assert compare(COUNTS, json.loads(json.dumps(COUNTS))) == []
+
+
+def test_each_count_that_moved_is_named() -> None:
+    assert compare(COUNTS, {**COUNTS, "a@x": {"flops": 11, "parameters": 3}}) == ["a@x flops 10 -> 11"]
+    assert compare(COUNTS, {"a@x": COUNTS["a@x"]}) == ["b@x flops 7 -> none"]
+    assert compare({"b@x": COUNTS["b@x"]}, {"b@x": {"flops": 7, "calls": 1}}) == ["b@x calls none -> 1"]
+
+
+@pytest.fixture
+def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Configurations with the stub solver and dataset only; the folder of the solvers."""
+    for folder, name, target in (("solver", "decay", "Decay"), ("dataset", "shifted", "Shifted")):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{name}.yaml").write_text(f"_target_: tests.stubs.{target}\n")
+    monkeypatch.setattr(check, "SOLVERS", tmp_path / "solver")
+    monkeypatch.setattr(check, "DATASETS", tmp_path / "dataset")
+    monkeypatch.setattr(check, "PROBLEMS", ("shifted",))
+    monkeypatch.setattr(check, "ROOT", tmp_path)
+    monkeypatch.setattr(check, "REFERENCE", tmp_path / "counters.json")
+    monkeypatch.setattr("sys.argv", ["check", "--counters"])
+    return tmp_path / "solver"
+
+
+def run(capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
+    with pytest.raises(SystemExit) as exit_:
+        check.main()
+    assert isinstance(exit_.value.code, int)
+    return exit_.value.code, capsys.readouterr().out
+
+
+def test_counts_repeat(stub: Path) -> None:
+    counts = count_all()
+    assert counts == count_all()
+    assert set(counts) == {"decay@shifted"}
+    assert counts["decay@shifted"]["nfe_forward"] == 2
+    assert counts["decay@shifted"]["parameters"] == 2
+    assert counts["decay@shifted"]["aten_calls"] > 5
+
+
+def test_exit_codes(stub: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    code, out = run(capsys)
+    assert code == 2
+    assert "write it with --update" in out
+    monkeypatch.setattr("sys.argv", ["check", "--update"])
+    assert run(capsys)[0] == 0
+    monkeypatch.setattr("sys.argv", ["check"])
+    assert run(capsys) == (0, "1 cells count as committed\n")
+    committed = json.loads(check.REFERENCE.read_text())
+    committed["decay@shifted"]["aten_calls"] += 1
+    check.REFERENCE.write_text(json.dumps(committed))
+    code, out = run(capsys)
+    assert code == 1
+    calls = committed["decay@shifted"]["aten_calls"]
+    assert out == f"decay@shifted aten_calls {calls} -> {calls - 1}\n"
+    check.REFERENCE.write_text("{}")
+    assert run(capsys)[0] == 2
+
+
+@pytest.mark.parametrize("mode", ["crash", "diverge", "unfit"])
+def test_a_solver_that_cannot_be_counted(mode: str, stub: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    check.REFERENCE.write_text(json.dumps({"decay@shifted": {"flops": 0}}))
+    (stub / "decay.yaml").write_text(f"_target_: tests.stubs.Decay\nmode: {mode}\nat: 1\n")
+    code, out = run(capsys)
+    assert code == 2
+    assert "decay" in out
+
+
+def test_no_solver_at_all(stub: Path) -> None:
+    (stub / "decay.yaml").unlink()
+    with pytest.raises(NotMeasured, match="no solver"):
+        count_all()
+
+
+def test_every_solver_has_committed_counts() -> None:
+    """The counts themselves are compared by `make check-fast`."""
+    solvers = {path.stem for path in check.SOLVERS.glob("*.yaml")}
+    assert solvers <= {cell.split("@")[0] for cell in check.read(check.REFERENCE)}

@@ -1,0 +1,421 @@
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, open_dict
+
+from bench import loop, record, run
+from bench.run import BadInput, identify, inference, lenient, one_line, run_cell
+from datasets.base import Problem
+from solvers.base import Diverged, Transport
+from tests.stubs import Normal, Shifted
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    yield
+    torch.set_num_threads(threads)
+
+
+def cell(tmp_path: Path, *overrides: str, solver: Any = (), dataset: Any = ()) -> DictConfig:
+    """The stub's cell, five steps long."""
+    few = ("budget.steps=5", "validation.rows=50", "threads=1", "dtype=float64", "progress=false")
+    with initialize_config_dir(str(ROOT / "bench" / "conf"), version_base="1.3"):
+        cfg = compose("config", overrides=["tuned=none", f"results='{tmp_path}'", *few, *overrides])
+    with open_dict(cfg):
+        cfg.solver = {"_target_": "tests.stubs.Decay", **dict(solver)}
+        cfg.dataset = {"_target_": "tests.stubs.Shifted", **dict(dataset)}
+    return cfg
+
+
+def records(tmp_path: Path) -> list[record.Record]:
+    found, problems = record.read_all([tmp_path / "runs"])
+    assert problems == []
+    return found
+
+
+def test_a_cell_becomes_a_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    cfg = cell(tmp_path)
+    assert run_cell(cfg) == 0
+    (made,) = records(tmp_path)
+    assert made["status"] == "ok"
+    assert made["reason"] == "budget.steps"
+    assert made["config"] == identify(cfg)
+    assert made["config"]["solver"]["rate"] == 0.1, "defaults are part of the key"
+    assert set(made["cost"]) == set(record.COST)
+    assert made["cost"]["steps"] == 5
+    assert made["cost"]["parameters"] == 2
+    assert made["cost"]["evaluate_rows"] == 50
+    assert len(made["cost"]["evaluate_repeats"]) >= 3
+    assert made["cost"]["wall_seconds"] > made["cost"]["fit_seconds"]
+    assert made["metrics"]["nll"] > 2
+    assert made["certificates"]["inverse"]["ok"]
+    assert made["env"]["launcher"] == "none"
+    assert set(made["env"]["noise"]) == {"cpu_pressure", "steal", "switches_per_second"}
+    assert capsys.readouterr().out.startswith("stubs shifted seed 0: ok, test NLL ")
+    names = {path.name for path in tmp_path.rglob("*") if path.is_file()}
+    assert names == {f"{made['key']}.json", f"{made['key']}.npz"}, "no checkpoint, no temporary file"
+
+
+def test_a_cell_with_a_record_is_not_run_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_cell(cell(tmp_path)) == 0
+    monkeypatch.setattr(loop, "run", lambda *a: pytest.fail("run again"))
+    assert run_cell(cell(tmp_path, "progress=true", "evaluate.seconds=9")) == 0, "these are not part of the key"
+    assert capsys.readouterr().out.endswith("[cached]\n")
+
+
+def test_what_is_part_of_the_key(tmp_path: Path) -> None:
+    keys = [
+        record.key(identify(cell(tmp_path, *overrides, solver=solver)))
+        for overrides, solver in (
+            ((), {}),
+            (("seed=1",), {}),
+            (("dtype=float32",), {}),
+            (("threads=2",), {}),
+            (("budget.steps=6",), {}),
+            (("validation.rows=60",), {}),
+            ((), {"rate": 0.2}),
+        )
+    ]
+    assert len(set(keys)) == len(keys)
+    assert keys[0] == record.key(identify(cell(tmp_path / "elsewhere", solver={"rate": 0.1})))
+
+
+@pytest.mark.parametrize(
+    ("mode", "status"),
+    [("diverge", "diverged"), ("memory", "oom"), ("crash", "crash"), ("missing", "not_installed"), ("unfit", "unfit")],
+)
+def test_a_failed_run_is_a_record_too(
+    mode: str, status: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg = cell(tmp_path, solver={"mode": mode})
+    assert run_cell(cfg) == 1
+    (made,) = records(tmp_path)
+    assert made["status"] == status
+    assert made["reason"]
+    assert made["metrics"] == {}
+    assert capsys.readouterr().out == f"stubs shifted seed 0: {status} ({made['reason']})\n"
+    assert run_cell(cfg) == 1, "still failed when it is only looked up"
+    assert not list((tmp_path / "checkpoints").glob("*"))
+
+
+def test_failures_while_judging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*given: Any) -> None:
+        raise MemoryError("pairwise distances")
+
+    monkeypatch.setattr("bench.metrics.evaluate", fail)
+    assert run_cell(cell(tmp_path)) == 1
+    (made,) = records(tmp_path)
+    assert made["status"] == "oom"
+    assert made["trace"], "what training found is kept"
+
+
+def test_numbers_that_are_not_finite_become_null(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bench.metrics.evaluate", lambda *given: {"nll": float("nan"), "mmd": 0.5, "cost_gap": None})
+    assert run_cell(cell(tmp_path)) == 0
+    assert records(tmp_path)[0]["metrics"] == {"nll": None, "mmd": 0.5, "cost_gap": None}
+
+
+def test_ctrl_c_keeps_the_checkpoint_and_the_same_command_resumes(tmp_path: Path) -> None:
+    cfg = cell(tmp_path / "a", solver={"mode": "interrupt", "marker": str(tmp_path / "marker")})
+    with pytest.raises(KeyboardInterrupt):
+        run_cell(cfg)
+    assert len(list((tmp_path / "a" / "checkpoints").iterdir())) == 1
+    assert records(tmp_path / "a") == []
+    assert run_cell(cfg) == 0
+    assert run_cell(cell(tmp_path / "b")) == 0
+    (broken,), (whole,) = records(tmp_path / "a"), records(tmp_path / "b")
+    assert broken["metrics"] == whole["metrics"]
+    assert [entry["valid_nll"] for entry in broken["trace"]] == [entry["valid_nll"] for entry in whole["trace"]]
+    assert not list((tmp_path / "a" / "checkpoints").iterdir())
+
+
+# -- writing
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def full(*given: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "link", full)
+        assert run_cell(cell(tmp_path)) == run.NOT_WRITTEN
+    assert "error: the record was not written (No space left on device)" in capsys.readouterr().err
+    assert list((tmp_path / "runs").iterdir()) == []
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 1
+    monkeypatch.setattr("tests.stubs.DecayFit.step", lambda self: pytest.fail("solved again"))
+    assert run_cell(cell(tmp_path)) == 0, "with room again, nothing is lost"
+
+
+def test_the_first_of_two_writers_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg = cell(tmp_path)
+    rival = record.new(identify(cfg), "ok", "the rival's", "2000-01-01")
+    begin = loop.run
+
+    def slow(*given: Any) -> Any:
+        record.write(tmp_path / "runs", rival)
+        return begin(*given)
+
+    monkeypatch.setattr(loop, "run", slow)
+    assert run_cell(cfg) == 0
+    assert records(tmp_path) == [json.loads(json.dumps(rival))]
+    assert "another process was first" in capsys.readouterr().out
+
+
+def test_a_file_in_the_records_place_is_named_and_kept(tmp_path: Path) -> None:
+    cfg = cell(tmp_path)
+    path = tmp_path / "runs" / f"{record.key(identify(cfg))}.json"
+    path.parent.mkdir()
+    path.write_text("{}")
+    with pytest.raises(BadInput, match="move it away"):
+        run_cell(cfg)
+    assert path.read_text() == "{}"
+
+
+# -- bad input
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        (["budget.seconds=0"], r"budget\.seconds is 0: it must be more than 0"),
+        (["budget.steps=-2"], r"budget\.steps is -2"),
+        (["budget.seconds=soon"], r"budget\.seconds must be a number"),
+        (["validation.spacing=1.5"], r"validation\.spacing must lie in \(0, 1\]"),
+        (["validation.rows=0"], r"validation\.rows"),
+        (["+validation.colour=red"], "colour"),
+        (["dtype=float16"], "dtype must be one of float32, float64"),
+        (["device=tpu"], "device must be cpu, cuda"),
+        (["device=cuda:99"], "CUDA devices here: use device=cpu"),
+        (["threads=0"], "threads must be a whole number of 1 or more"),
+        (["seed=-1"], "seed must be a whole number of 0 or more"),
+        (["evaluate.seconds=0"], r"evaluate\.seconds"),
+    ],
+)
+def test_settings_that_cannot_be(overrides: Sequence[str], words: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=words):
+        run_cell(cell(tmp_path, *overrides))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("solver", "words"),
+    [
+        ({"raet": 0.1}, r"solver\.raet: tests\.stubs\.Decay has no such field: choose from mode, at, rate"),
+        ({"_target_": "tests.stubs.Nobody"}, "Nobody"),
+        ({"_target_": "nowhere.Solver"}, "nowhere"),
+        ({"_target_": "builtins.dict"}, "not a dataclass"),
+    ],
+)
+def test_a_solver_that_cannot_be_built(solver: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=words) as caught:
+        run_cell(cell(tmp_path, solver=solver))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from datasets.base import DataError
+
+    def load(self: Shifted, root: Path) -> Problem:
+        assert root == tmp_path / "data"
+        raise DataError("power is missing:\n  fetch it")
+
+    monkeypatch.setattr(Shifted, "load", load)
+    with pytest.raises(BadInput, match="^power is missing: fetch it$"):
+        run_cell(cell(tmp_path, f"data.root='{tmp_path}/data'"))
+    assert records(tmp_path) == []
+
+
+def test_overrides_of_fields_that_the_configuration_leaves_out() -> None:
+    assert lenient("solver.width=3") == ["++solver.width=3"]
+    assert lenient("dataset.dim=1,2") == ["++dataset.dim=1,2"]
+    assert lenient("solver=otflow") == ["solver=otflow"]
+    assert lenient("budget.steps=3") == ["budget.steps=3"]
+    assert lenient("solver._target_=a.B") == ["~solver", "tuned=none", "++solver._target_=a.B"]
+    with pytest.raises(BadInput, match="no tuned nonsense: choose from .*otflow_8gaussians"):
+        lenient("tuned=nonsense")
+
+
+# -- timing of inference
+
+
+def problem(rows: int) -> Problem:
+    return Shifted(rows).load(Path())
+
+
+def test_inference_is_timed_over_the_whole_test_set() -> None:
+    asked: list[int] = []
+
+    def log_prob(x: torch.Tensor) -> torch.Tensor:
+        asked.append(len(x))
+        return Normal().log_prob(x)
+
+    found = inference(problem(500), Transport(log_prob=log_prob, inverse=lambda z: z), 300.0)
+    assert found["evaluate_rows"] == 500
+    assert asked[-len(found["evaluate_repeats"]) :] == [500] * len(found["evaluate_repeats"])
+    assert found["sample_seconds"] > 0
+
+
+def test_inference_is_cut_where_it_would_take_too_long() -> None:
+    import time
+
+    slow = Transport(log_prob=lambda x: time.sleep(0.002 * len(x)))  # type: ignore[arg-type, return-value]
+    found = inference(problem(500), slow, 0.4)
+    assert 100 <= found["evaluate_rows"] <= 200
+    assert found["evaluate_seconds"] == pytest.approx(0.4, rel=0.3)
+    assert len(found["evaluate_repeats"]) < 3 or sum(found["evaluate_repeats"]) < 2.5
+    assert found["sample_seconds"] is None
+
+
+def test_inference_of_what_breaks_down_is_none() -> None:
+    def fail(x: torch.Tensor) -> torch.Tensor:
+        raise Diverged("underflow")
+
+    found = inference(problem(9), Transport(log_prob=fail, inverse=lambda z: z), 1.0)
+    assert found["evaluate_seconds"] is None
+    assert found["sample_seconds"] > 0
+
+
+# -- the command line
+
+
+def command(*words: str, results: Path | None = None) -> "subprocess.CompletedProcess[str]":
+    where = [] if results is None else [f"results='{results}'"]
+    script = [sys.executable, "-m", "bench.run", *where, *words]
+    return subprocess.run(script, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"], ["suite=quick", "--cfg", "hydra"]])
+def test_help_and_configuration_do_without_torch(words: list[str]) -> None:
+    script = f"import sys; sys.argv[1:] = {words!r}; import bench.run\ntry: bench.run.main()\nfinally: print(sorted(\
+m for m in ('torch', 'pandas', 'solvers.base', 'datasets.base') if m in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.stdout.rstrip().endswith("[]"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["solver=nobody"], "error: no solver nobody: choose from ffjord, "),
+        (["dataset=nothing"], "error: no dataset nothing: choose from "),
+        (["suite=nothing"], "error: no suite nothing: choose from quick"),
+        (["tuned=nothing"], "error: no tuned nothing: choose from "),
+        (["colour=red"], "error: Could not override 'colour'."),
+        (["-m", "suite=quick,tabular"], "error: suite takes one name"),
+        (["-m", "solver=otflow,nobody"], "error: no solver nobody: choose from "),
+    ],
+)
+def test_bad_input_is_one_line(words: list[str], message: str, tmp_path: Path) -> None:
+    done = command(*words, results=tmp_path / "results")
+    assert done.returncode == 2
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+    assert not (tmp_path / "results").exists()
+
+
+def test_one_line_of_an_error_without_options() -> None:
+    assert one_line(ValueError("first\nsecond")) == "first"
+    assert one_line(ValueError()) == "ValueError"
+
+
+STUB = ["solver._target_=tests.stubs.Decay", "dataset._target_=tests.stubs.Shifted", "budget.steps=5", "threads=1"]
+
+
+def test_a_solver_from_outside_on_a_path_with_spaces(tmp_path: Path) -> None:
+    results = tmp_path / "my results é"
+    done = command(*STUB, "solver.rate=0.2", results=results)
+    assert (done.returncode, done.stderr) == (0, "")
+    (made,) = records(results)
+    assert made["config"]["solver"] == {
+        "_target_": "tests.stubs.Decay",
+        "version": 1,
+        "mode": "ok",
+        "at": 3,
+        "rate": 0.2,
+        "max_steps": None,
+        "seconds": 0.0,
+        "marker": "",
+    }
+
+
+SWEEP = ["-m", "hydra.launcher.module=tests.stub_job", "seed=0,1,2"]
+
+
+def test_a_sweep_and_the_same_again(tmp_path: Path) -> None:
+    done = command(*SWEEP, results=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split(":")[0] for line in done.stdout.splitlines()] == [
+        f"[{i + 1}/3] stub nothing seed {i}" for i in range(3)
+    ]
+    assert len(records(tmp_path)) == 3
+    again = command(*SWEEP, results=tmp_path)
+    assert again.returncode == 0
+    assert again.stdout.count("[cached]") == 3
+    assert {path.name for path in tmp_path.iterdir()} == {"runs", "started"}
+
+
+def test_a_sweep_with_a_failure_goes_on_and_says_so(tmp_path: Path) -> None:
+    done = command(*SWEEP, "++mode=diverged,exit,killed,ok", "seed=0", results=tmp_path)
+    assert done.returncode == 1
+    assert done.stdout.splitlines()[-1] == "2 of 4 cells failed"
+    assert sorted(made["status"] for made in records(tmp_path)) == ["crash", "diverged", "ok"]
+
+
+def test_the_launchers_limit(tmp_path: Path) -> None:
+    done = command(*SWEEP, "++mode=hang", "seed=0", "hydra.launcher.limit_seconds=2", results=tmp_path)
+    assert done.returncode == 1
+    assert records(tmp_path)[0]["status"] == "timeout"
+
+
+@pytest.mark.slow
+def test_a_sweep_of_the_real_module(tmp_path: Path) -> None:
+    done = command("-m", *STUB, "seed=0,1", "++solver.mode=ok,crash", results=tmp_path)
+    assert done.returncode == 1
+    assert sorted(made["status"] for made in records(tmp_path)) == ["crash", "crash", "ok", "ok"]
+    assert {made["env"]["launcher"] for made in records(tmp_path) if made["status"] == "ok"} == {"isolated"}
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", ["moments", "otflow", "ffjord"])
+def test_real_solvers_resume_to_the_same_record(solver: str, tmp_path: Path) -> None:
+    small = [f"solver={solver}", "dataset=moons", "budget.steps=6", "validation.rows=100", "dtype=float64", "threads=1"]
+    small += [] if solver == "moments" else ["solver.batch_size=100"]
+    whole = command(*small, results=tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    script = f"""
+import os, signal, sys
+from bench import loop, run
+loop.CHECKPOINT_SECONDS = 0.0
+save, saves = loop._Loop._save, []
+def dying(self, fit):
+    save(self, fit)
+    saves.append(1)
+    if len(saves) == 4 or self.tally.ended: os.kill(os.getpid(), signal.SIGKILL)
+loop._Loop._save = dying
+sys.argv[1:] = {[f"results='{tmp_path}/broken'", *small]!r}
+run.main()
+"""
+    (tmp_path / "dying.py").write_text(script)
+    killed = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, timeout=200, check=False)
+    assert killed.returncode == -9
+    assert command(*small, results=tmp_path / "broken").returncode == 0
+    (a,), (b,) = records(tmp_path / "whole"), records(tmp_path / "broken")
+    assert a["key"] == b["key"]
+    assert a["metrics"] == b["metrics"]
+    assert [entry["valid_nll"] for entry in a["trace"]] == [entry["valid_nll"] for entry in b["trace"]]
