@@ -28,7 +28,7 @@ def config_of(mode: str, seed: int) -> dict[str, Any]:
 
 def main(arguments: Sequence[str]) -> int:
     given = dict(word.lstrip("+").split("=", 1) for word in arguments if "=" in word)
-    mode, results = given.get("mode", "ok"), Path(given["results"])
+    mode, results = given.get("mode", "ok"), Path(given["results"].strip("'"))
     config = config_of(mode, int(given["seed"]))
     results.mkdir(parents=True, exist_ok=True)
     with open(results / "started", "a") as file:

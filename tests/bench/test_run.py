@@ -301,10 +301,13 @@ def command(*words: str, results: Path | None = None) -> "subprocess.CompletedPr
 
 @pytest.mark.parametrize("words", [["--help"], ["--cfg", "job"], ["suite=quick", "--cfg", "hydra"]])
 def test_help_and_configuration_do_without_torch(words: list[str]) -> None:
-    script = f"import sys; sys.argv[1:] = {words!r}; import bench.run\ntry: bench.run.main()\nfinally: print(sorted(\
-m for m in ('torch', 'pandas', 'solvers.base', 'datasets.base') if m in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.stdout.rstrip().endswith("[]"), done.stderr
+    script = [sys.executable, "-X", "importtime", "-m", "bench.run", *words]
+    done = subprocess.run(script, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "budget" in done.stdout or "sweeper" in done.stdout
+    imported = {line.rsplit("|", 1)[1].strip() for line in done.stderr.splitlines() if "|" in line}
+    assert "bench.record" in imported
+    assert not {"torch", "pandas", "solvers.base", "datasets.base"} & imported
 
 
 @pytest.mark.parametrize(
@@ -399,8 +402,8 @@ def test_real_solvers_resume_to_the_same_record(solver: str, tmp_path: Path) -> 
     whole = command(*small, results=tmp_path / "whole")
     assert whole.returncode == 0, whole.stderr
     script = f"""
-import os, signal, sys
-from bench import loop, run
+import os, runpy, signal, sys
+from bench import loop
 loop.CHECKPOINT_SECONDS = 0.0
 save, saves = loop._Loop._save, []
 def dying(self, fit):
@@ -409,9 +412,8 @@ def dying(self, fit):
     if len(saves) == 4 or self.tally.ended: os.kill(os.getpid(), signal.SIGKILL)
 loop._Loop._save = dying
 sys.argv[1:] = {[f"results='{tmp_path}/broken'", *small]!r}
-run.main()
+runpy.run_module("bench.run", run_name="__main__", alter_sys=True)
 """
-    (tmp_path / "dying.py").write_text(script)
     killed = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, timeout=200, check=False)
     assert killed.returncode == -9
     assert command(*small, results=tmp_path / "broken").returncode == 0
