@@ -4,6 +4,7 @@ Torch-free, but for what the job's module imports to name a cell.
 """
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,7 @@ from bench import env, record
 TAIL_BYTES = 64 * 1024
 REASON_CHARACTERS = 300
 GRACE_SECONDS = 5.0  # a job that is asked to stop gets this long for its checkpoint
-POLL_SECONDS = 0.05
+POLL_SECONDS = 0.1
 OOM_COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
 FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 NO_RESULT = {2: "bad input", 3: "record not written", 130: "interrupted"}  # exit statuses of bench.run
@@ -69,7 +70,7 @@ def sweep(jobs: Sequence[Job], module: str, say: Callable[[str], None]) -> list[
         for index, job in enumerate(jobs, 1):
             head = f"[{index:{len(str(len(jobs)))}}/{len(jobs)}] "
             cached = job.path.exists()
-            status, text = _look(job) if cached else _run(job, module, presses)
+            status, text = _look(job) if cached else _run(job, module, presses, head)
             statuses.append(status)
             say(head + text + (" [cached]" if cached else ""))
             if presses:
@@ -77,9 +78,9 @@ def sweep(jobs: Sequence[Job], module: str, say: Callable[[str], None]) -> list[
     return statuses
 
 
-def _run(job: Job, module: str, presses: list[int]) -> tuple[str, str]:
+def _run(job: Job, module: str, presses: list[int], head: str) -> tuple[str, str]:
     started = datetime.now(UTC).isoformat(timespec="seconds")
-    ended = execute(module, job.overrides, job.limit, presses)
+    ended = execute(module, job.overrides, job.limit, presses, head + record.title(job.config))
     if not job.path.exists():
         status, reason = explain(ended, job.limit)
         if status is None:
@@ -121,10 +122,11 @@ def explain(ended: Exit, limit: float | None) -> tuple[str | None, str]:
     return "crash", f"exit status {ended.code} without a record{said}"
 
 
-def execute(module: str, arguments: Sequence[str], limit: float | None, presses: list[int]) -> Exit:
+def execute(module: str, arguments: Sequence[str], limit: float | None, presses: list[int], title: str = "") -> Exit:
     """Run `python -m module arguments` in a process group of its own; kill all of it beyond `limit` seconds.
 
-    A second press of Ctrl-C asks it to stop, and kills it when it does not.
+    A second press of Ctrl-C asks it to stop, and kills it when it does not. A terminal shows what it says last,
+    under `title`.
     """
     tether = Path(__file__).with_name("tether.py")
     python = [sys.executable, "-m", module, *arguments]
@@ -140,18 +142,22 @@ def execute(module: str, arguments: Sequence[str], limit: float | None, presses:
     assert process.stdout is not None
     tail = _Tail(process.stdout)
     try:
-        timed_out = _wait(process, limit, presses)
+        timed_out = _wait(process, limit, presses, tail, title)
     finally:
         _kill_group(process)
+        _show("", "")
     tail.close()
     out_of_memory = process.returncode == -signal.SIGKILL and not timed_out and _oom_kills() > killed_before
     return Exit(process.returncode, timed_out, out_of_memory, tail.text)
 
 
-def _wait(process: "subprocess.Popen[bytes]", limit: float | None, presses: list[int]) -> bool:
+def _wait(
+    process: "subprocess.Popen[bytes]", limit: float | None, presses: list[int], tail: "_Tail", title: str
+) -> bool:
     """Wait for the process to end; whether it was for its time limit."""
     deadline = None if limit is None else time.monotonic() + limit
     asked: float | None = None
+    shown: str | None = None
     while True:
         try:
             process.wait(POLL_SECONDS)
@@ -164,8 +170,20 @@ def _wait(process: "subprocess.Popen[bytes]", limit: float | None, presses: list
                 process.terminate()
             if asked is not None and now > asked + GRACE_SECONDS:
                 return False
+            if tail.last != shown:
+                shown = tail.last
+                _show(title, shown)
         else:
             return False
+
+
+def _show(title: str, text: str) -> None:
+    """On a terminal, put `title` and `text` in the place of the last line shown."""
+    if not sys.stderr.isatty():
+        return
+    width = shutil.get_terminal_size().columns - 1
+    said = text.removeprefix(title.split("] ")[-1])  # jobs begin their lines with the same title
+    print(f"\r\033[K{(title + said)[:width]}", end="", file=sys.stderr, flush=True)  # noqa: T201
 
 
 def _kill_group(process: "subprocess.Popen[bytes]") -> None:
@@ -192,6 +210,12 @@ class _Tail:
         self.thread.join(GRACE_SECONDS)  # a process that left the group may hold the pipe open
         if not self.thread.is_alive():
             self.pipe.close()
+
+    @property
+    def last(self) -> str:
+        """The latest full line."""
+        lines = self.kept.rsplit(b"\n", 2)
+        return lines[-2].decode(errors="replace").strip() if len(lines) > 1 else ""
 
     @property
     def text(self) -> str:

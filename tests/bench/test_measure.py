@@ -25,9 +25,14 @@ def test_clock_adds_up_only_what_is_timed() -> None:
 
 def test_clock_turns_the_collector_off_and_on_again() -> None:
     clock = Clock(CPU)
-    with pytest.raises(KeyError), clock.timed():
-        assert not gc.isenabled()
-        raise KeyError
+
+    def fail() -> None:
+        with clock.timed():
+            assert not gc.isenabled()
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
     assert gc.isenabled()
     assert clock.seconds > 0
     gc.disable()

@@ -235,7 +235,7 @@ def test_missing_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         raise DataError("power is missing:\n  fetch it")
 
     monkeypatch.setattr(Shifted, "load", load)
-    with pytest.raises(BadInput, match="^power is missing: fetch it$"):
+    with pytest.raises(BadInput, match=r"^power is missing: fetch it$"):
         run_cell(cell(tmp_path, f"data.root='{tmp_path}/data'"))
     assert records(tmp_path) == []
 
@@ -246,7 +246,7 @@ def test_overrides_of_fields_that_the_configuration_leaves_out() -> None:
     assert lenient("solver=otflow") == ["solver=otflow"]
     assert lenient("budget.steps=3") == ["budget.steps=3"]
     assert lenient("solver._target_=a.B") == ["~solver", "tuned=none", "++solver._target_=a.B"]
-    with pytest.raises(BadInput, match="no tuned nonsense: choose from .*otflow_8gaussians"):
+    with pytest.raises(BadInput, match=r"no tuned nonsense: choose from .*otflow_8gaussians"):
         lenient("tuned=nonsense")
 
 
@@ -354,6 +354,15 @@ def test_a_solver_from_outside_on_a_path_with_spaces(tmp_path: Path) -> None:
         "seconds": 0.0,
         "marker": "",
     }
+
+
+def test_ctrl_c_on_the_command_line(tmp_path: Path) -> None:
+    words = [*STUB, "solver.mode=interrupt", f"solver.marker='{tmp_path}/marker'"]
+    done = command(*words, results=tmp_path)
+    assert (done.returncode, done.stderr, done.stdout) == (130, "interrupted: the same command resumes\n", "")
+    assert records(tmp_path) == []
+    assert command(*words, results=tmp_path).returncode == 0
+    assert len(records(tmp_path)) == 1
 
 
 SWEEP = ["-m", "hydra.launcher.module=tests.stub_job", "seed=0,1,2"]

@@ -1,4 +1,5 @@
 import math
+from itertools import pairwise
 
 import pytest
 
@@ -24,7 +25,7 @@ def test_durations_are_spread_evenly_however_long_the_run() -> None:
         assert len(tally.durations) <= KEPT
     kept = tally.durations
     assert len(kept) > KEPT // 2
-    assert {b - a for a, b in zip(kept, kept[1:], strict=False)} == {kept[1]}
+    assert {b - a for a, b in pairwise(kept)} == {kept[1]}
     assert kept[0] == 0
     assert kept[-1] + kept[1] >= 10_000
 

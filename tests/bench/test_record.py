@@ -1,0 +1,181 @@
+import json
+import multiprocessing
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+
+from bench import record
+from bench.record import RecordError, check, describe, key, line, new, read, read_all, sweep_stale, title, write
+
+
+@dataclass(frozen=True)
+class Inner:
+    depth: int = 2
+
+
+@dataclass(frozen=True)
+class Solver:
+    hidden: tuple[int, ...] = (8, 8)
+    inner: Inner = field(default_factory=Inner)
+    lr: float = 1e-3
+    version: ClassVar[int] = 3
+
+
+@dataclass(frozen=True)
+class Named(Solver):
+    name: ClassVar[str] = "8gaussians"
+
+
+def made(seed: int = 0, **changes: Any) -> record.Record:
+    solver, dataset = describe(Solver()), describe(Named())
+    config = {"solver": solver, "dataset": dataset, "seed": seed}
+    return {**new(config, "ok", "schedule", "2000-01-01", metrics={"nll": 1.25, "mmd": None}), **changes}
+
+
+def test_describe_holds_defaults_and_version() -> None:
+    assert describe(Solver()) == {
+        "_target_": f"{__name__}.Solver",
+        "version": 3,
+        "hidden": [8, 8],
+        "inner": {"_target_": f"{__name__}.Inner", "version": 0, "depth": 2},
+        "lr": 1e-3,
+    }
+    assert describe(Named())["name"] == "8gaussians"
+
+
+def test_the_key_depends_on_contents_only() -> None:
+    config = made()["config"]
+    assert key(config) == key(dict(reversed(config.items())))
+    assert key(describe(Solver(hidden=[8, 8]))) == key(describe(Solver()))  # type: ignore[arg-type]
+    assert len({key(describe(s)) for s in (Solver(), Solver(lr=2e-3), Solver(inner=Inner(3)), Named())}) == 4
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        key({"lr": float("nan")})
+
+
+def test_written_and_read(tmp_path: Path) -> None:
+    one = made()
+    assert write(tmp_path / "runs", one)
+    path = tmp_path / "runs" / f"{one['key']}.json"
+    assert read(path) == one
+    assert list((tmp_path / "runs").iterdir()) == [path]
+
+
+def test_the_first_writer_wins(tmp_path: Path) -> None:
+    assert write(tmp_path, made(reason="first"))
+    assert not write(tmp_path, made(reason="second"))
+    assert read(tmp_path / f"{made()['key']}.json")["reason"] == "first"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def _write_all(folder: Path, writer: int) -> int:
+    return sum(write(folder, made(seed, reason=str(writer))) for seed in range(8))
+
+
+def test_many_writers(tmp_path: Path) -> None:
+    with multiprocessing.get_context("fork").Pool(8) as pool:
+        wins = pool.starmap(_write_all, [(tmp_path, writer) for writer in range(8)])
+    assert sum(wins) == 8, "each key was written once"
+    records, problems = read_all([tmp_path])
+    assert len(records) == 8
+    assert problems == []
+    assert len(list(tmp_path.iterdir())) == 8
+
+
+@pytest.mark.parametrize("call", ["fsync", "link"])
+def test_a_full_disk_leaves_nothing(call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(OSError, match="No space"):
+        write(tmp_path, made())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_real_file_size_limit_leaves_nothing(tmp_path: Path) -> None:
+    import resource
+    import signal
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        with pytest.raises(OSError, match="large"):
+            write(tmp_path, made())
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_what_dead_processes_left_is_swept(tmp_path: Path) -> None:
+    dead, live, other = (tmp_path / name for name in ("a.json.tmp.999999999", f"a.json.tmp.{os.getpid()}", "b.json"))
+    for path in (dead, live, other):
+        path.touch()
+    sweep_stale(tmp_path)
+    assert set(tmp_path.iterdir()) == {live, other}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"status": "fine"}, "unknown status"),
+        ({"metrics": {"nll": float("nan")}}, "metric nll is nan"),
+        ({"metrics": {"nll": "1"}}, "metric nll is '1'"),
+        ({"metrics": []}, "metrics is not a dict"),
+        ({"certificates": {"mass": {"value": 1}}}, "certificate mass"),
+        ({"schema": record.SCHEMA + 1}, "update cnf-ot-bench"),
+        ({"trace": {}}, "trace is not a list"),
+    ],
+)
+def test_what_is_no_record(changes: dict[str, Any], words: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=words):
+        check(made(**changes))
+    with pytest.raises(ValueError, match=words):
+        write(tmp_path, made(**changes))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_nan_anywhere_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write(tmp_path, made(trace=[{"step": 1, "loss": float("inf")}]))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"{", b"[]", b"\xff\xfe", b"[" * 100_000, b"{}", b'{"schema": NaN}', b"null"],
+)
+def test_files_that_are_no_records_are_named_and_left_out(content: bytes, tmp_path: Path) -> None:
+    write(tmp_path, made())
+    bad = tmp_path / "0000.json"
+    bad.write_bytes(content)
+    with pytest.raises(RecordError, match="0000"):
+        read(bad)
+    records, problems = read_all([tmp_path])
+    assert len(records) == len(problems) == 1
+    assert "0000.json" in problems[0]
+    assert bad.exists()
+
+
+def test_a_record_under_another_name_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "0123456789abcdef.json"
+    path.write_text(json.dumps(made()))
+    with pytest.raises(RecordError, match="holds the record of key"):
+        read(path)
+
+
+def test_title_and_line() -> None:
+    config = {
+        "solver": {"_target_": "solvers.otflow.OTFlow"},
+        "dataset": {"_target_": "datasets.gaussians.Gaussians"},
+        "seed": 2,
+    }
+    assert title(config) == "otflow gaussians seed 2"
+    assert title(made()["config"]) == "test_record 8gaussians seed 0"
+    ok = new(config, "ok", "schedule", "2000", metrics={"nll": 2.0}, cost={"fit_seconds": 3.0})
+    assert line(ok) == "otflow gaussians seed 2: ok, test NLL 2.0000, 3.00 s"
+    assert line(new(config, "oom", "no memory", "2000")) == "otflow gaussians seed 2: oom (no memory)"

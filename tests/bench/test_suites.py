@@ -1,0 +1,71 @@
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+
+CONF = Path(__file__).parents[2] / "bench" / "conf"
+
+
+def jobs_of(arguments: list[str], **suite: Any) -> list[str]:
+    """The jobs that a sweep of `suite` launches, each as one string."""
+    launched: list[Any] = []
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        from hydra_plugins.suites import SuiteSweeper  # Hydra makes the base class anew when it looks for plugins
+
+        sweeper = SuiteSweeper(**suite)
+        loader = GlobalHydra.instance().hydra.config_loader  # type: ignore[union-attr]
+        sweeper.hydra_context = SimpleNamespace(config_loader=loader)  # type: ignore[assignment]
+        sweeper.launcher = SimpleNamespace(launch=lambda jobs, initial_job_idx: launched.extend(jobs))  # type: ignore[assignment]
+        sweeper.sweep(arguments)
+    return [" ".join(job) for job in launched]
+
+
+def test_products_run_one_after_the_other() -> None:
+    products = [{"solver": "otflow,ffjord", "seed": "0,1"}, {"solver": "moments", "seed": 0}]
+    assert jobs_of(["budget.steps=3"], params={"dataset": "moons"}, products=products) == [
+        "dataset=moons solver=otflow seed=0 budget.steps=3",
+        "dataset=moons solver=otflow seed=1 budget.steps=3",
+        "dataset=moons solver=ffjord seed=0 budget.steps=3",
+        "dataset=moons solver=ffjord seed=1 budget.steps=3",
+        "dataset=moons solver=moments seed=0 budget.steps=3",
+    ]
+
+
+def test_the_command_line_replaces_lists_and_no_cell_runs_twice() -> None:
+    products = [{"solver": "otflow,ffjord", "seed": "0,1"}, {"solver": "moments", "seed": 0}]
+    assert jobs_of(["solver=moments"], products=products) == ["solver=moments seed=0", "solver=moments seed=1"]
+
+
+def test_without_products_it_is_the_basic_sweeper() -> None:
+    assert jobs_of(["seed=0,1"]) == ["seed=0", "seed=1"]
+
+
+def test_several_suites_at_once_are_refused() -> None:
+    with pytest.raises(HydraException, match="suite takes one name"):
+        jobs_of(["suite=quick,tabular"])
+
+
+def test_the_quick_suite() -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", overrides=["suite=quick"], return_hydra_config=True)
+    sweeper = cfg.hydra.sweeper
+    jobs = jobs_of([], params=sweeper.params, products=sweeper.products)
+    datasets = ("8gaussians", "moons", "breast_cancer", "digits")
+    expected = {f"dataset={d} solver={s} seed={n}" for d in datasets for s in ("otflow", "ffjord") for n in (0, 1, 2)}
+    assert set(jobs) == expected | {f"dataset={d} solver=moments seed=0" for d in datasets}
+    assert len(jobs) == 28
+
+
+def test_published_settings_come_between_configuration_and_suite() -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        plain = compose("config", overrides=["tuned=none"])
+        tuned = compose("config")
+        quick = compose("config", overrides=["suite=quick", "budget.seconds=7"])
+    assert "alpha_nll" not in plain.solver
+    assert "alpha_nll" in tuned.solver
+    assert quick.validation.rows == 2000
+    assert quick.budget.seconds == 7
