@@ -82,7 +82,7 @@ class DecayFit:
             misbehave(self.solver.mode, Path(self.solver.marker))
         batch = self.source.sample(16, self.rng)
         loss = float((batch - self.mean).square().mean())
-        self.mean = torch.lerp(self.mean, batch.mean(0, keepdim=True), self.solver.rate)
+        self.mean.lerp_(batch.mean(0, keepdim=True), self.solver.rate)  # in place: states that are kept must be copies
         if self.solver.mode == "nan" and self.steps == self.solver.at:
             loss = float("nan")
         return {"loss": loss, "nfe_forward": 2.0, "nfe_backward": 1.0 + self.steps % 2}
@@ -109,7 +109,7 @@ class DecayFit:
         return {"mean": self.mean, "steps": self.steps, "rng": self.rng.get_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.mean, self.steps = state["mean"], state["steps"]
+        self.mean, self.steps = state["mean"].clone(), state["steps"]
         self.rng.set_state(state["rng"])
 
 
