@@ -23,8 +23,8 @@ $(READY): requirements.txt
 	@touch $@
 
 bench: $(READY) ## run suite=quick, print the table, write results/report/
-	@$(BIN)/python -m bench.run -m suite=quick $(RUN)
-	@$(BIN)/python -m bench.report records=results/runs
+	@$(BIN)/python -m bench.run -m suite=quick $(RUN); ran=$$?; \
+	 $(BIN)/python -m bench.report records=results/runs && exit $$ran
 
 test: $(READY) ## the fast tests
 	@$(BIN)/python -m pytest

@@ -55,7 +55,7 @@ class Clock:
                     gc.enable()
 
 
-def repeat(f: Callable[[], Any], device: torch.device, least: int = 3, seconds: float = 2.0) -> list[float]:
+def repeat(f: Callable[[], Any], device: torch.device, least: int = 3, seconds: float = 0.5) -> list[float]:
     """Seconds of each call of f: at least `least` of them, and more until they add up to `seconds` or are MOST.
 
     Warm f up first.

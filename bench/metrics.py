@@ -18,7 +18,7 @@ from solvers.base import Diverged, Transport
 
 MAX_ROWS = 10_000
 PROJECTIONS = 200
-CHUNK = 500
+CHUNK = 100  # rows of a block of distances: 8 MB of 10,000 columns, which stays in cache
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,10 +110,10 @@ class Pairs:
         kernel, wide_kernel, distance = 0.0, 0.0, 0.0
         for rows in x.split(CHUNK):
             d = torch.cdist(rows, y)
-            wide = (-0.5 * d.square()).exp()
             distance += d.sum().item()
+            wide = d.square_().mul_(-0.5).exp_()
             wide_kernel += wide.sum().item()
-            kernel += wide.square().sum().item()
+            kernel += wide.square_().sum().item()
         return cls(len(x), len(y), kernel, wide_kernel, distance)
 
 

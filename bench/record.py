@@ -16,6 +16,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from bench.names import dataset_name, solver_name
+
 Record = dict[str, Any]
 
 SCHEMA = 1
@@ -60,13 +62,11 @@ class RecordError(ValueError):
 
 
 def describe(built: Any) -> dict[str, Any]:
-    """A built solver or dataset as plain data: `_target_`, `version`, `name` and every field, defaults included."""
+    """A built solver or dataset as plain data: `_target_`, `version` and every field, defaults included."""
     kind = type(built)
     fields = {f.name: _plain(getattr(built, f.name)) for f in dataclasses.fields(built)}
-    name = getattr(kind, "name", None)
-    named = {"name": name} if isinstance(name, str) else {}
     target = f"{kind.__module__}.{kind.__qualname__}"
-    return {"_target_": target, "version": getattr(kind, "version", 0), **named, **fields}
+    return {"_target_": target, "version": getattr(kind, "version", 0), **fields}
 
 
 def _plain(value: Any) -> Any:
@@ -97,10 +97,7 @@ def new(config: Mapping[str, Any], status: str, reason: str, started: str, **par
 
 def title(config: Mapping[str, Any]) -> str:
     """What a person calls the cell, in a line: `otflow 8gaussians seed 0`."""
-    solver, dataset = config["solver"], config["dataset"]
-    parts = solver["_target_"].split(".")
-    name = dataset.get("name") or dataset["_target_"].split(".")[-1].lower()
-    return f"{parts[-2] if len(parts) > 1 else parts[0]} {name} seed {config['seed']}"
+    return f"{solver_name(config['solver'])} {dataset_name(config['dataset'])} seed {config['seed']}"
 
 
 def line(record: Record) -> str:

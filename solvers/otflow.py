@@ -84,8 +84,13 @@ class OTFlow:
     version: ClassVar[int] = 1
 
     def __post_init__(self) -> None:
-        if min(self.n_steps, self.n_steps_valid, self.n_steps_test) < 1:
-            raise ValueError("n_steps, n_steps_valid and n_steps_test must be 1 or more")
+        for name in ("width", "rank", "n_steps", "n_steps_valid", "n_steps_test"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
+        if self.depth < 2:
+            raise ValueError(f"depth must be 2 or more, not {self.depth}")
+        if min(self.alpha_nll, self.alpha_hjb) < 0 or not self.lr > 0:
+            raise ValueError("alpha_nll and alpha_hjb must not be negative, and lr must be positive")
 
     def unfit(self, source: Measure, target: Measure) -> str | None:
         if not isinstance(target, Density):

@@ -23,7 +23,7 @@ def folders(cfg: Any, key: str) -> tuple[Path, Path]:
 
 def config_of(mode: str, seed: int) -> dict[str, Any]:
     solver = {"_target_": "tests.stub.Stub", "mode": mode}
-    return {"solver": solver, "dataset": {"_target_": "tests.None", "name": "nothing"}, "seed": seed}
+    return {"solver": solver, "dataset": {"_target_": "tests.None"}, "seed": seed}
 
 
 def main(arguments: Sequence[str]) -> int:

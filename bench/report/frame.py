@@ -12,15 +12,14 @@ import math
 import string
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from omegaconf import OmegaConf
 
 from bench import record
+from bench.names import dataset_name, solver_name
 from bench.record import Record
 
 METRICS = ("nll", "nll_stderr", "nll_gap", "mmd", "inverse_error_mean", "inverse_error_max")
@@ -84,8 +83,8 @@ def _row(one: Record, folder: Path) -> dict[str, Any]:
         **{name: _number(value) for name, value in {**one["metrics"], **one["cost"]}.items()},
         "key": one["key"],
         "folder": folder,
-        "solver": solver_name(solver),
-        "dataset": dataset_name(dataset),
+        "solver": clean(solver_name(solver), 30),
+        "dataset": clean(dataset_name(dataset), 40),
         "setting": _canonical(solver),
         "seed": _seed(config["seed"]),
         "status": one["status"],
@@ -136,31 +135,6 @@ def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     for name, value in fields.items():
         flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value})
     return flat
-
-
-def solver_name(config: Mapping[str, Any]) -> str:
-    """The name of its configuration, else its module: `mypackage.foo.Foo` is foo."""
-    return clean(_configured("solver", config) or config["_target_"].split(".")[-2], 30)
-
-
-def dataset_name(config: Mapping[str, Any]) -> str:
-    """The name of its configuration, else its class in lower case, with the dimension where it takes one."""
-    name = _configured("dataset", config) or config["_target_"].split(".")[-1].lower()
-    return clean(f"{name} d={config['dim']}" if "dim" in config else name, 40)
-
-
-def _configured(group: str, config: Mapping[str, Any]) -> str | None:
-    """The name of the configuration in `group` with the target of `config` that agrees with it most."""
-    same = [(name, given) for name, given in _known(group) if given.get("_target_") == config["_target_"]]
-    agreement = {name: sum(config.get(key) == value for key, value in given.items()) for name, given in same}
-    return max(agreement, key=lambda name: agreement[name]) if agreement else None
-
-
-@cache
-def _known(group: str) -> list[tuple[str, dict[str, Any]]]:
-    files = sorted((Path(__file__).parents[1] / "conf" / group).glob("*.yaml"))
-    loaded = [(path.stem, OmegaConf.to_container(OmegaConf.load(path))) for path in files]
-    return [(name, {str(k): v for k, v in given.items()}) for name, given in loaded if isinstance(given, dict)]
 
 
 def curve(trace: Sequence[Any]) -> Curve:

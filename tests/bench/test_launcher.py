@@ -53,9 +53,9 @@ def test_each_job_leaves_a_record_and_a_line(tmp_path: Path) -> None:
     statuses, said = run(job(tmp_path, seed=0), job(tmp_path, "diverged"), job(tmp_path, seed=2))
     assert statuses == ["ok", "diverged", "ok"]
     assert said == [
-        "[1/3] stub nothing seed 0: ok, test NLL 1.5000, 0.25 s",
-        "[2/3] stub nothing seed 0: diverged (by its nature)",
-        "[3/3] stub nothing seed 2: ok, test NLL 1.5000, 0.25 s",
+        "[1/3] stub none seed 0: ok, test NLL 1.5000, 0.25 s",
+        "[2/3] stub none seed 0: diverged (by its nature)",
+        "[3/3] stub none seed 2: ok, test NLL 1.5000, 0.25 s",
     ]
     assert len(list((tmp_path / "runs").iterdir())) == 3
 

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from bench import record
+from bench import names, record
 from bench.report import figures, frame, lint, render, tables
 from bench.report.__main__ import main, slug
 from tests.bench import fake_records as fake
@@ -57,10 +57,10 @@ def test_the_frame_has_a_row_for_each_record_and_column_for_each_number():
 
 
 def test_names_come_from_the_configurations():
-    assert frame.dataset_name({"_target_": "datasets.toy.EightGaussians"}) == "8gaussians"
-    assert frame.dataset_name({"_target_": "datasets.gaussians.Gaussians", "dim": 4}) == "gaussians d=4"
-    assert frame.dataset_name({"_target_": "mine.data.Other"}) == "other"
-    assert frame.solver_name({"_target_": "mypackage.fancy.Fancy"}) == "fancy"
+    assert names.dataset_name({"_target_": "datasets.toy.EightGaussians"}) == "8gaussians"
+    assert names.dataset_name({"_target_": "datasets.gaussians.Gaussians", "dim": 4}) == "gaussians d=4"
+    assert names.dataset_name({"_target_": "mine.data.Other"}) == "other"
+    assert names.solver_name({"_target_": "mypackage.fancy.Fancy"}) == "fancy"
 
 
 def test_two_settings_of_a_solver_are_two_rows_that_say_what_differs():

@@ -372,7 +372,7 @@ def test_a_sweep_and_the_same_again(tmp_path: Path) -> None:
     done = command(*SWEEP, results=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.split(":")[0] for line in done.stdout.splitlines()] == [
-        f"[{i + 1}/3] stub nothing seed {i}" for i in range(3)
+        f"[{i + 1}/3] stub none seed {i}" for i in range(3)
     ]
     assert len(records(tmp_path)) == 3
     again = command(*SWEEP, results=tmp_path)

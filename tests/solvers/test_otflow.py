@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from datasets.gaussians import standard_normal
 
 from datasets.base import Samples
+from datasets.gaussians import standard_normal
 from solvers.otflow import OTFlow, advect, integrate
 from solvers.potential import Potential
 from solvers.train import Batches, Schedule, Training, seeded
@@ -173,3 +173,11 @@ def test_a_loss_that_is_not_finite_diverges():
     training = small_training()
     with pytest.raises(Diverged, match="nan"):
         training.step(lambda x: (training.model(x).mean() * float("nan"), {}))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("width", 0), ("depth", 1), ("n_steps_test", 0), ("lr", 0.0), ("alpha_hjb", -1.0)]
+)
+def test_settings_that_make_no_flow_are_refused(field, value):
+    with pytest.raises(ValueError, match=field):
+        OTFlow(**{field: value})
