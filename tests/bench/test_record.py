@@ -174,7 +174,7 @@ def test_title_and_line() -> None:
         "seed": 2,
     }
     assert title(config) == "otflow gaussians seed 2"
-    assert title(one["config"]) == "test_record named seed 0"
+    assert title(made()["config"]) == "test_record named seed 0"
     ok = new(config, "ok", "schedule", "2000", metrics={"nll": 2.0}, cost={"fit_seconds": 3.0})
     assert line(ok) == "otflow gaussians seed 2: ok, test NLL 2.0000, 3.00 s"
     assert line(new(config, "oom", "no memory", "2000")) == "otflow gaussians seed 2: oom (no memory)"
