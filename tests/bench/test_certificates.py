@@ -178,7 +178,7 @@ def test_the_grid_is_refined_only_where_it_must_be(rng, monkeypatch):
         mixture = ring(4.0, deviation**2)
         problem = Problem(mixture, standard_normal(2), mixture.sample(2000, rng))
         mass(problem, Transport(log_prob=mixture.log_prob), mixture.log_prob, rng)
-    assert sizes == [CELLS[2], CELLS[2], 2 * CELLS[2]]
+    assert sizes == [CELLS[2], CELLS[2], 2 * CELLS[2], 4 * CELLS[2]]
 
 
 def test_the_trapezoid_rule_is_exact_for_bilinear_functions():
