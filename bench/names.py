@@ -10,26 +10,28 @@ CONF = Path(__file__).parent / "conf"
 
 def solver_name(config: Mapping[str, Any]) -> str:
     """The name of its configuration, else its module: `mypackage.foo.Foo` is foo."""
-    return _configured("solver", config) or config["_target_"].split(".")[-2:][0]
+    name, _ = _configured("solver", config)
+    return name or config["_target_"].split(".")[-2:][0]
 
 
 def dataset_name(config: Mapping[str, Any]) -> str:
-    """The name of its configuration, else its class in lower case, with the dimension where it takes one."""
-    name = _configured("dataset", config) or config["_target_"].split(".")[-1].lower()
-    return f"{name} d={config['dim']}" if "dim" in config else name
+    """The name of its configuration, with the dimension where that sets one; else its class in lower case."""
+    name, given = _configured("dataset", config)
+    name = name or config["_target_"].split(".")[-1].lower()
+    return f"{name} d={config['dim']}" if "dim" in given else name
 
 
-def _configured(group: str, config: Mapping[str, Any]) -> str | None:
-    """The name of the configuration in `group` with the target of `config` that agrees with it most."""
-    same = [(name, given) for name, given in _known(group) if given.get("_target_") == config["_target_"]]
-    agreement = {name: sum(config.get(key) == value for key, value in given.items()) for name, given in same}
-    return max(agreement, key=lambda name: agreement[name]) if agreement else None
+def _configured(group: str, config: Mapping[str, Any]) -> tuple[str | None, Mapping[str, Any]]:
+    """Name and contents of the configuration in `group` with the target of `config` that agrees with it most."""
+    same = {name: given for name, given in _known(group).items() if given.get("_target_") == config["_target_"]}
+    agreement = {name: sum(config.get(key) == value for key, value in given.items()) for name, given in same.items()}
+    name = max(agreement, key=lambda name: agreement[name], default=None)
+    return name, same.get(name or "", {})
 
 
 @cache
-def _known(group: str) -> list[tuple[str, dict[str, Any]]]:
+def _known(group: str) -> Mapping[str, Mapping[str, Any]]:
     from omegaconf import OmegaConf
 
-    files = sorted((CONF / group).glob("*.yaml"))
-    loaded = [(path.stem, OmegaConf.to_container(OmegaConf.load(path))) for path in files]
-    return [(name, {str(k): v for k, v in given.items()}) for name, given in loaded if isinstance(given, dict)]
+    loaded = {path.stem: OmegaConf.to_container(OmegaConf.load(path)) for path in sorted((CONF / group).glob("*.yaml"))}
+    return {name: {str(k): v for k, v in given.items()} for name, given in loaded.items() if isinstance(given, dict)}
