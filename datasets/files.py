@@ -11,6 +11,19 @@ import numpy as np
 from datasets.errors import DataError
 from datasets.splits import Array
 
+# what numpy, pandas and h5py raise for files that are truncated or of another kind (a huge shape in a header included)
+DAMAGE = (
+    OSError,
+    ValueError,
+    TypeError,
+    EOFError,
+    KeyError,
+    MemoryError,
+    RuntimeError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
 
 @contextmanager
 def reading(path: Path, remedy: str) -> Iterator[None]:
@@ -21,7 +34,7 @@ def reading(path: Path, remedy: str) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         raise DataError(f"{path} is missing: {remedy}") from error
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGE as error:
         reason = " ".join(str(error).split())
         raise DataError(f"{path} is truncated or not what it should be ({reason}): {remedy}") from error
 

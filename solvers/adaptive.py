@@ -77,13 +77,14 @@ class Integrator:
     def refined(self, effort: float, dtype: torch.dtype) -> "Integrator":
         """Tolerances / effort**order, or effort times the fixed steps.
 
-        rtol goes no lower than the machine precision of `dtype` (1.2e-7 in float32), below which nothing is gained.
+        They go no lower than the machine precision of `dtype` (1.2e-7 in float32), below which nothing is gained.
         """
         if self.n_steps is not None:
             return replace(self, n_steps=max(1, math.ceil(self.n_steps * effort)))
         shrink = effort ** ORDER[self.method]
-        least = min(self.rtol, torch.finfo(dtype).eps)
-        return replace(self, atol=self.atol / shrink, rtol=max(self.rtol / shrink, least))
+        eps = torch.finfo(dtype).eps
+        atol, rtol = (max(tolerance / shrink, min(tolerance, eps)) for tolerance in (self.atol, self.rtol))
+        return replace(self, atol=atol, rtol=rtol)
 
     def solve(
         self,

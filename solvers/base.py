@@ -19,13 +19,15 @@ class Transport:
 
     `forward` (n, d) -> (n, d) carries the source to the target and `inverse` the target to the source, so that
     generating data is `inverse(target.sample(n, rng))`. `log_prob` (n, d) -> (n,) is the density which the
-    solver gives the source, in nats. `path(x, t)` is the point x(t), t in [0, 1], of the curve that starts at x.
-    `cost` is the solver's own estimate of 1/2 W2^2, `parameters` the number of numbers it has learnt.
+    solver gives the source, in nats, and `log_prob_estimate` a random estimate of it, for methods whose authors
+    evaluate it so: timed beside the other, never judged by. `path(x, t)` is the point x(t), t in [0, 1], of the curve
+    that starts at x. `cost` is the solver's own estimate of 1/2 W2^2, `parameters` the number of numbers it has learnt.
     """
 
     forward: Map | None = None
     inverse: Map | None = None
     log_prob: Callable[[Points], Values] | None = None
+    log_prob_estimate: Callable[[Points], Values] | None = None
     path: Callable[[Points, float], Points] | None = None
     cost: float | None = None
     parameters: int | None = None

@@ -10,6 +10,7 @@ the divergence exact or, eq. (8), estimated by one random direction a row, the s
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar, cast
 
 import torch
@@ -20,7 +21,7 @@ from solvers.adaptive import Evaluations, Integrator, Rates, State
 from solvers.base import Diverged, Transport, probe
 from solvers.concatsquash import ACTIVATIONS, ConcatSquash
 from solvers.divergence import directions, hutchinson
-from solvers.train import Batches, Schedule, Training, batch_unfit, seeded
+from solvers.train import Batches, Schedule, Training, seeded, unfit
 
 EXACT_DIM = 64  # up to here validation takes the exact divergence
 ELEMENTS = 2**22  # rows x dim x width evaluated at a time, which bounds memory
@@ -92,8 +93,9 @@ class FFJORD:
     `test_atol` and `test_rtol`, where given, replace the tolerances after training. `adjoint` solves backward for
     the gradient, in memory that does not grow with the steps; without it the gradient is taken through the stored
     steps, and no evaluation is counted as backward. A pass, its adjoint included, with more than `max_evaluations`
-    evaluations is given up as diverged. The learning rate is divided by `lr_drop_factor` every `lr_drop_steps`
-    steps, and after `lr_patience` steps without a better validation; after `lr_max_drops` such drops training ends.
+    evaluations is given up as diverged. The fields that begin with lr are those of solvers.train.Schedule, with the
+    authors' rule: the first drop takes `lr_patience` steps without improvement, the second twice as many, and the
+    end, after `lr_max_drops` of them, once more.
     """
 
     hidden: tuple[int, ...] = (64, 64, 64)
@@ -134,18 +136,24 @@ class FFJORD:
             raise ValueError("hidden, n_blocks and max_evaluations must be 1 or more, and time_length positive")
         self.integrator("train")
         self.integrator("test")
+        self.schedule()
+
+    def schedule(self) -> Schedule:
+        return Schedule(
+            self.lr, self.lr_drop_factor, self.lr_drop_steps, self.lr_patience, self.lr_max_drops, cumulative=True
+        )
 
     def integrator(self, use: str) -> Integrator:
         """The integrator of `use`: "train", or one of those of `FFJORDFit.transport`."""
         integrator = Integrator(self.method, self.atol, self.rtol, self.n_steps, self.adjoint)
         if use in ("train", "valid"):
             return integrator
-        return replace(integrator, atol=self.test_atol or self.atol, rtol=self.test_rtol or self.rtol)
+        atol = self.atol if self.test_atol is None else self.test_atol
+        rtol = self.rtol if self.test_rtol is None else self.test_rtol
+        return replace(integrator, atol=atol, rtol=rtol)
 
     def unfit(self, source: Measure, target: Measure) -> str | None:
-        if not isinstance(target, Density):
-            return "FFJORD needs the target's log-density, and the target has none"
-        return batch_unfit(source, self.batch_size)
+        return unfit(source, target, self.batch_size)
 
     def start(self, source: Measure, target: Measure, rng: Generator) -> "FFJORDFit":
         assert isinstance(target, Density)
@@ -153,9 +161,8 @@ class FFJORD:
         with seeded(rng):
             flow = Flow(source.dim, self.hidden, self.nonlinearity, self.n_blocks, self.time_length)
         flow.to(device=like.device, dtype=like.dtype)
-        schedule = Schedule(self.lr, self.lr_drop_factor, self.lr_drop_steps, self.lr_patience, self.lr_max_drops)
         batches = Batches(source, self.batch_size, rng)
-        training = Training(flow, batches, schedule, self.max_steps, self.weight_decay)
+        training = Training(flow, batches, self.schedule(), self.max_steps, self.weight_decay)
         return FFJORDFit(self, flow, target, training)
 
 
@@ -198,15 +205,14 @@ class FFJORDFit:
     def transport(self, use: str = "test", effort: float = 1.0) -> Transport:
         """As solvers.base.Fit says; the density's divergence is exact, except in validation beyond EXACT_DIM.
 
-        `use` "hutchinson" is "test" with an estimated divergence, the way the authors time their densities: another
-        sequence of directions begins, from a fixed seed, with each transport. `effort` divides the tolerances by
-        effort**order, down to the precision of the dtype. Rows are evaluated in chunks, each of which has its own
-        error norm. Raises Diverged.
+        `log_prob_estimate` has an estimated divergence, the way the authors time their densities: its directions
+        come from a fixed seed. `effort` divides the tolerances by effort**order, down to the precision of the dtype.
+        Rows are evaluated in chunks, each of which has its own error norm. Raises Diverged.
         """
-        assert use in ("valid", "test", "hutchinson")
+        assert use in ("valid", "test")
         first, dim = next(self.flow.parameters()), self.flow.dim
         integrator = replace(self.solver.integrator(use).refined(effort, first.dtype), adjoint=False)
-        exact = use == "test" or (use == "valid" and dim <= EXACT_DIM)
+        exact = use == "test" or dim <= EXACT_DIM
         rng = Generator(first.device).manual_seed(0)
         rows = max(LEAST_ROWS, ELEMENTS // (dim * max(self.solver.hidden, default=1)))
 
@@ -224,15 +230,18 @@ class FFJORDFit:
         def moved(x: Points, start: float, end: float) -> Points:
             return chunked(lambda part: carried(motion, (part,), start, end)[0], x)
 
-        def density(x: Points) -> Values:
-            rates_of = exact_density if exact else estimated_density(x, self.solver.noise, rng)
+        def density(x: Points, rates_of: RatesOf) -> Values:
             z, logdet = carried(rates_of, (x, x.new_zeros(len(x))), 0.0, 1.0)
             return self.target.log_prob(z) + logdet
+
+        def estimate(x: Points) -> Values:
+            return density(x, estimated_density(x, self.solver.noise, rng))
 
         return Transport(
             forward=lambda x: moved(x, 0.0, 1.0),
             inverse=lambda z: moved(z, 1.0, 0.0),
-            log_prob=lambda x: chunked(density, x),
+            log_prob=lambda x: chunked(partial(density, rates_of=exact_density) if exact else estimate, x),
+            log_prob_estimate=lambda x: chunked(estimate, x),
             path=lambda x, t: moved(x, 0.0, t),
             parameters=self.training.parameters,
         )

@@ -95,4 +95,4 @@ class MomentsFit:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         pairs = [Gaussian(mean, covariance) for mean, covariance in state["gaussians"]]
         self.gaussians = (pairs[0], pairs[1]) if pairs else None
-        self.rng.set_state(state["rng"])
+        self.rng.set_state(state["rng"].cpu())

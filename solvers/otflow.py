@@ -19,7 +19,7 @@ from datasets.base import Density, Map, Measure
 from solvers.base import Transport, probe
 from solvers.integrate import integrate as runge_kutta
 from solvers.potential import Evaluation, Potential
-from solvers.train import Batches, Schedule, Training, batch_unfit, seeded
+from solvers.train import Batches, Schedule, Training, seeded, unfit
 
 ROWS = 2**14  # evaluated at a time, which bounds memory
 
@@ -60,8 +60,8 @@ class OTFlow:
     """Hyperparameters of OT-Flow; alpha_nll and alpha_hjb are the paper's alpha_C and alpha_R.
 
     `n_steps` are the RK4 steps of training, `n_steps_valid` and `n_steps_test` those of validation and of
-    everything after training. The learning rate is divided by `lr_drop_factor` every `lr_drop_steps` steps, and
-    after `lr_patience` steps without a better validation; after `lr_max_drops` such drops, training ends.
+    everything after training. The fields that begin with lr are those of solvers.train.Schedule. `clamp` keeps every
+    weight within [-clamp, clamp], as the authors' code does on tabular data (at 1.5).
     """
 
     width: int = 32
@@ -79,6 +79,7 @@ class OTFlow:
     lr_patience: int | None = 400
     lr_max_drops: int = 3
     weight_decay: float = 0.0
+    clamp: float | None = None
     max_steps: int | None = None
 
     version: ClassVar[int] = 1
@@ -89,13 +90,17 @@ class OTFlow:
                 raise ValueError(f"{name} must be 1 or more, not {getattr(self, name)}")
         if self.depth < 2:
             raise ValueError(f"depth must be 2 or more, not {self.depth}")
-        if min(self.alpha_nll, self.alpha_hjb) < 0 or not self.lr > 0:
-            raise ValueError("alpha_nll and alpha_hjb must not be negative, and lr must be positive")
+        if min(self.alpha_nll, self.alpha_hjb) < 0:
+            raise ValueError("alpha_nll and alpha_hjb must not be negative")
+        if self.clamp is not None and not self.clamp > 0:
+            raise ValueError(f"clamp must be positive, or null, not {self.clamp}")
+        self.schedule()
+
+    def schedule(self) -> Schedule:
+        return Schedule(self.lr, self.lr_drop_factor, self.lr_drop_steps, self.lr_patience, self.lr_max_drops)
 
     def unfit(self, source: Measure, target: Measure) -> str | None:
-        if not isinstance(target, Density):
-            return "OT-Flow needs the target's log-density, and the target has none"
-        return batch_unfit(source, self.batch_size)
+        return unfit(source, target, self.batch_size)
 
     def start(self, source: Measure, target: Measure, rng: Generator) -> "OTFlowFit":
         assert isinstance(target, Density)
@@ -103,9 +108,8 @@ class OTFlow:
         with seeded(rng):
             potential = Potential(source.dim, self.width, self.depth, self.rank)
         potential.to(device=like.device, dtype=like.dtype)
-        schedule = Schedule(self.lr, self.lr_drop_factor, self.lr_drop_steps, self.lr_patience, self.lr_max_drops)
         batches = Batches(source, self.batch_size, rng)
-        training = Training(potential, batches, schedule, self.max_steps, self.weight_decay)
+        training = Training(potential, batches, self.schedule(), self.max_steps, self.weight_decay)
         return OTFlowFit(self, potential, target, training)
 
 
@@ -124,7 +128,14 @@ class OTFlowFit:
 
     def step(self) -> Mapping[str, float]:
         evaluations = 4 * self.solver.n_steps
+        self._clamp()
         return self.training.step(self._loss) | {"nfe_forward": evaluations, "nfe_backward": 0}
+
+    @torch.no_grad()
+    def _clamp(self) -> None:
+        if (bound := self.solver.clamp) is not None:
+            for weights in self.potential.parameters():
+                weights.clamp_(-bound, bound)
 
     def _loss(self, x: Tensor) -> tuple[Tensor, Mapping[str, float]]:
         z, logdet, cost, hjb = integrate(self.potential, x, self.solver.n_steps)
@@ -147,11 +158,12 @@ class OTFlowFit:
         def path(x: Tensor, t: float) -> Tensor:
             return x if t <= 0.0 else advect(potential, x, max(1, math.ceil(n_steps * t)), 0.0, t)
 
+        dtype = potential.A.dtype
         return Transport(
-            forward=by_rows(lambda x: advect(potential, x, n_steps)),
-            inverse=by_rows(lambda z: advect(potential, z, n_steps, 1.0, 0.0)),
-            log_prob=by_rows(log_prob),
-            path=lambda x, t: by_rows(lambda rows: path(rows, t))(x),
+            forward=by_rows(lambda x: advect(potential, x, n_steps), dtype),
+            inverse=by_rows(lambda z: advect(potential, z, n_steps, 1.0, 0.0), dtype),
+            log_prob=by_rows(log_prob, dtype),
+            path=lambda x, t: by_rows(lambda rows: path(rows, t), dtype)(x),
             parameters=self.training.parameters,
         )
 
@@ -162,11 +174,11 @@ class OTFlowFit:
         self.training.load_state_dict(state)
 
 
-def by_rows(f: Callable[[Tensor], Tensor]) -> Map:
-    """`f` on at most ROWS rows at a time, in inference mode unless the derivative in x is wanted."""
+def by_rows(f: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Map:
+    """`f` in `dtype` on at most ROWS rows at a time, in inference mode unless the derivative in x is wanted."""
 
     def chunked(x: Tensor) -> Tensor:
         with torch.inference_mode(not x.requires_grad):
-            return torch.cat([f(rows) for rows in x.split(ROWS)])
+            return torch.cat([f(rows) for rows in x.to(dtype).split(ROWS)]).to(x.dtype)
 
     return chunked

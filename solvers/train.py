@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor, nn
 
-from datasets.base import Measure, Samples
+from datasets.base import Density, Measure, Samples
 from solvers.base import Diverged
 
 DEFAULT_BATCH = 4096
@@ -26,8 +26,12 @@ def seeded(rng: Generator) -> Iterator[None]:
         yield
 
 
-def batch_unfit(source: Measure, batch_size: int | None) -> str | None:
-    """Why `batch_size` does not suit `source`; None if it does."""
+def unfit(source: Measure, target: Measure, batch_size: int | None) -> str | None:
+    """Why a flow trained in such batches cannot carry `source` to `target`; None if it can."""
+    if source.dim != target.dim:
+        return f"the source has dimension {source.dim} and the target {target.dim}: they must agree"
+    if not isinstance(target, Density):
+        return "a flow is trained on the target's log-density, and the target has none"
     if batch_size is None:
         return None
     if batch_size < 1:
@@ -41,8 +45,8 @@ def batch_unfit(source: Measure, batch_size: int | None) -> str | None:
 class Batches:
     """Training batches of a measure: shuffled epochs of stored rows, or fresh draws of an analytic measure.
 
-    An epoch's last rows, where they do not fill a batch, are left out, as is usual. `batch_size` None means
-    4096, or all training rows where there are fewer.
+    An epoch's last rows, where they do not fill a batch, are left out (the authors of OT-Flow and FFJORD keep
+    them). `batch_size` None means 4096, or all training rows where there are fewer.
     """
 
     def __init__(self, source: Measure, batch_size: int | None, rng: Generator) -> None:
@@ -77,10 +81,12 @@ class Batches:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rate lr / drop_factor**drops, where drops counts
+    """Learning rate lr / drop_factor**drops.
 
-    the multiples of `drop_every` steps gone by, or the times that validation did not improve for `patience`
-    steps; when `patience` runs out after `max_drops` drops, training is done.
+    A drop comes every `drop_every` steps, and where validation has not improved for `patience` steps; where that
+    happens once more after `max_drops` such drops, training is done. With `cumulative` the wait is not counted
+    anew after a drop: drop k, and the end, take k * patience steps without improvement (FFJORD's rule).
+    Raises ValueError, naming the setting, for values that make no schedule.
     """
 
     lr: float
@@ -88,6 +94,16 @@ class Schedule:
     drop_every: int | None = None
     patience: int | None = None
     max_drops: int = 3
+    cumulative: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.lr > 0 or not self.drop_factor > 0:
+            raise ValueError(f"lr and lr_drop_factor must be positive, not {self.lr} and {self.drop_factor}")
+        for name, value in (("lr_drop_steps", self.drop_every), ("lr_patience", self.patience)):
+            if value is not None and value < 1:
+                raise ValueError(f"{name} must be 1 or more, or null, not {value}")
+        if self.max_drops < 0:
+            raise ValueError(f"lr_max_drops must be 0 or more, not {self.max_drops}")
 
 
 class Training:
@@ -107,7 +123,8 @@ class Training:
         self.max_steps = max_steps
         self.optimizer = torch.optim.Adam(model.parameters(), lr=schedule.lr, weight_decay=weight_decay, fused=True)
         self.steps = 0
-        self.drops = 0
+        self.drops = 0  # of the learning rate, of both kinds
+        self.plateaus = 0  # those for want of improvement
         self.best = math.inf
         self.best_step = 0
         self.stopped = False
@@ -142,13 +159,18 @@ class Training:
             self.best, self.best_step = loss, self.steps
             return
         patience = self.schedule.patience
-        if patience is None or self.steps - self.best_step < patience:
+        if patience is None:
             return
-        if self.drops >= self.schedule.max_drops:
+        wait = patience * (self.plateaus + 1 if self.schedule.cumulative else 1)
+        if self.steps - self.best_step < wait:
+            return
+        if self.plateaus >= self.schedule.max_drops:
             self.stopped = True
             return
+        self.plateaus += 1
         self._drop()
-        self.best_step = self.steps
+        if not self.schedule.cumulative:
+            self.best_step = self.steps
 
     def _drop(self) -> None:
         self.drops += 1
@@ -162,6 +184,7 @@ class Training:
             "batches": self.batches.state_dict(),
             "steps": self.steps,
             "drops": self.drops,
+            "plateaus": self.plateaus,
             "best": self.best,
             "best_step": self.best_step,
             "stopped": self.stopped,
@@ -173,6 +196,7 @@ class Training:
         self.batches.load_state_dict(state["batches"])
         self.steps = state["steps"]
         self.drops = state["drops"]
+        self.plateaus = state["plateaus"]
         self.best = state["best"]
         self.best_step = state["best_step"]
         self.stopped = state["stopped"]

@@ -84,7 +84,7 @@ def test_shapes_dtype_and_finiteness(solver, problem, dtype):
 def test_inverse_undoes_forward(solver, problem):
     transport = run(solver, problem).transport(effort=4.0)
     if transport.forward is None or transport.inverse is None:
-        return
+        pytest.skip("a transport without it")
     x = problem.test[:50]
     assert (transport.inverse(transport.forward(x)) - x).norm(dim=1).max() < 1e-4
 
@@ -92,7 +92,7 @@ def test_inverse_undoes_forward(solver, problem):
 def test_log_density_is_the_change_of_variables(solver, problem):
     transport = run(solver, problem).transport(effort=4.0)
     if transport.log_prob is None or transport.forward is None:
-        return
+        pytest.skip("a transport without it")
     x = problem.test[:5]
     forward = transport.forward
     J = torch.stack([torch.autograd.functional.jacobian(lambda r: forward(r[None])[0], row) for row in x])
@@ -103,7 +103,7 @@ def test_log_density_is_the_change_of_variables(solver, problem):
 def test_density_integrates_to_one(solver, problem):
     transport = run(solver, problem).transport()
     if transport.log_prob is None:
-        return
+        pytest.skip("a transport without it")
     drawn = problem.target.sample(20_000, torch.Generator().manual_seed(1))
     points = problem.test if transport.inverse is None else transport.inverse(drawn)
     centre, reach = points.mean(0), 1.5 * (points - points.mean(0)).abs().amax(0)
@@ -116,7 +116,7 @@ def test_density_integrates_to_one(solver, problem):
 def test_path_runs_from_the_point_to_its_image(solver, problem):
     transport = run(solver, problem).transport()
     if transport.path is None:
-        return
+        pytest.skip("a transport without it")
     x = problem.test[:20]
     assert torch.allclose(transport.path(x, 0.0), x)
     assert torch.allclose(transport.path(x, 1.0), transport.forward(x), atol=1e-5)
@@ -162,8 +162,30 @@ def test_takes_stored_samples(solver):
         assert fit.transport("valid") is not None
 
 
-def test_its_own_cost_is_no_more_than_off(solver):
+def test_a_direct_solver_finds_the_cost_and_the_map_between_gaussians(solver):
     problem = load("gaussians")
-    if solver.unfit(problem.source, problem.target) is None:
-        cost = run(solver, problem).transport().cost
-        assert cost is None or cost == pytest.approx(problem.truth.cost, rel=0.5)
+    if solver.unfit(problem.source, problem.target) is not None:
+        pytest.skip("it does not take a pair of Gaussians")
+    fit = run(solver, problem, steps=1)
+    transport = fit.transport()
+    if not fit.done or transport.cost is None or transport.forward is None:
+        pytest.skip("an iterative method: far from the optimum after a few steps")
+    assert transport.cost == pytest.approx(problem.truth.cost, rel=0.05)
+    x = problem.test[:100]
+    assert (transport.forward(x) - problem.truth.map(x)).norm(dim=1).mean() < 0.2 * x.std()
+
+
+class Bare:
+    """A measure with no more than dim and sample: no density to peek at, no test points, no truth."""
+
+    dim = 2
+
+    def sample(self, n, rng):
+        return torch.rand(n, 2, generator=rng, device=rng.device)
+
+
+def test_needs_no_more_of_a_source_than_its_samples(solver):
+    target = load("moons").target
+    if solver.unfit(Bare(), target) is not None:
+        pytest.skip("it says why it needs more")
+    solver.start(Bare(), target, torch.Generator().manual_seed(0)).step()

@@ -232,7 +232,7 @@ def test_a_good_pickle_from_nowhere_is_not_read(tmp_path):
 
 @pytest.mark.parametrize("dataset", [Power2007H1, MinibooneSmall, BSDS300Redrawn, GasSample, HepmassSample])
 def test_a_missing_partial_set_says_what_else_there_is(tmp_path, dataset):
-    with pytest.raises(DataError, match=r"missing|no images.*CNF_OT_DATA.*python -m datasets\.download") as error:
+    with pytest.raises(DataError, match=r"is missing: .*CNF_OT_DATA.*python -m datasets\.download") as error:
         dataset().load(tmp_path)
     assert "\n" not in str(error.value)
 

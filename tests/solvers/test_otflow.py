@@ -121,6 +121,8 @@ def test_a_batch_larger_than_the_training_set_is_unfit():
     assert "batch_size 11 exceeds the 10 training rows" in reason
     assert OTFlow(batch_size=10).unfit(Samples(rows, rows), standard_normal(2)) is None
     assert OTFlow().unfit(Samples(rows, rows), standard_normal(2)) is None
+    assert "dimension 2 and the target 3" in OTFlow().unfit(Samples(rows, rows), standard_normal(3))
+    assert "log-density" in OTFlow().unfit(Samples(rows, rows), Samples(rows, rows))
 
 
 def small_training(**schedule) -> Training:
@@ -165,6 +167,62 @@ def test_learning_rate_drops_without_improvement_and_training_stops_in_the_end()
     training.load_state_dict(state)
     assert not training.done
     assert rate(training) == pytest.approx(0.1)
+
+
+def plateau(training: Training, steps: int) -> None:
+    run(training, steps)
+    training.validated(9.0)
+
+
+def test_ffjords_wait_is_counted_from_the_last_improvement():
+    training = small_training(drop_factor=10.0, patience=4, max_drops=2, cumulative=True)
+    training.validated(1.0)
+    rates = []
+    for _ in range(3):
+        plateau(training, 4)
+        rates.append(rate(training))
+    assert rates == pytest.approx([0.1, 0.01, 0.01])  # after 4, 8 and 12 steps
+    assert training.done
+    again = small_training(drop_factor=10.0, patience=4, max_drops=2, cumulative=True)
+    again.validated(1.0)
+    plateau(again, 4)
+    again.validated(0.5)  # an improvement: the second drop takes 8 steps from here
+    plateau(again, 7)
+    assert rate(again) == pytest.approx(0.1)
+    plateau(again, 1)
+    assert rate(again) == pytest.approx(0.01)
+
+
+def test_scheduled_drops_do_not_use_up_those_for_want_of_improvement():
+    training = small_training(drop_factor=2.0, drop_every=1, patience=3, max_drops=1)
+    training.validated(1.0)
+    plateau(training, 3)
+    assert not training.done
+    assert rate(training) == 2.0**-4
+    plateau(training, 3)
+    assert training.done
+
+
+@pytest.mark.parametrize("wrong", [{"drop_every": 0}, {"patience": 0}, {"max_drops": -1}, {"drop_factor": 0.0}])
+def test_values_that_make_no_schedule_are_refused(wrong):
+    with pytest.raises(ValueError, match="lr_"):
+        Schedule(lr=1.0, **wrong)
+
+
+def test_the_clamp_bounds_every_weight_at_the_start_of_a_step():
+    fit, free = trained(0, clamp=0.5), trained(0)
+    for other in (fit, free):
+        other.step()
+    moved = max(p.abs().max().item() for p in fit.potential.parameters())
+    assert moved <= 0.5 + 2 * fit.solver.lr  # ADAM's first step is of length lr
+    assert max(p.abs().max().item() for p in free.potential.parameters()) > 0.9  # w begins at 1
+
+
+def test_points_of_another_dtype_are_taken():
+    x = torch.randn(3, 2)
+    transport = trained().transport()
+    assert transport.log_prob(x.float()).dtype == torch.float32
+    assert torch.allclose(transport.log_prob(x.float()).double(), transport.log_prob(x), atol=1e-4)
 
 
 def test_a_loss_that_is_not_finite_diverges():
