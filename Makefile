@@ -6,17 +6,17 @@ READY := $(VENV)/.ready
 RUN ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench test test-all check-fast lint report data speed clean
+.PHONY: help setup bench test test-all check-fast lint report data clean
 
 help: ## this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(READY) ## set up .venv with the pinned dependencies
 
 # torch first: the CPU build of the same version, where pip is pointed at one, satisfies everything after it.
 $(READY): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "cnf-ot-bench needs Python 3.11 to 3.13, not %d.%d: try make PYTHON=python3.11" % sys.version_info[:2])'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "installing the pinned dependencies into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.txt)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
@@ -45,9 +45,6 @@ report: $(READY) ## records to tables, figures and results/report/index.html
 
 data: $(READY) ## fetch the five standard tabular sets (RUN=power for one)
 	@$(BIN)/python -m datasets.download $(or $(RUN),all)
-
-speed: $(READY) ## micro-benchmarks
-	@$(BIN)/python -m pytest tests/speed --benchmark-enable --benchmark-only $(RUN)
 
 clean: ## remove what was made, but not results/runs
 	rm -rf $(VENV) results/report results/.sweep .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -10,11 +10,12 @@ import argparse
 import dataclasses
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.record import write_new
+from bench.record import write_over
 
 ROOT = Path(__file__).parents[1]
 SOLVERS = Path(__file__).parent / "conf" / "solver"
@@ -77,8 +78,7 @@ def read(path: Path) -> Counts:
 
 
 def update(path: Path, found: Counts) -> None:
-    path.unlink(missing_ok=True)
-    write_new(path, (json.dumps(found, indent=1, sort_keys=True) + "\n").encode())
+    write_over(path, (json.dumps(found, indent=1, sort_keys=True) + "\n").encode())
 
 
 def count_all() -> Counts:
@@ -91,11 +91,14 @@ def count_all() -> Counts:
     try:
         found = {}
         for problem in PROBLEMS:
-            loaded = _built(DATASETS / f"{problem}.yaml").load(Path())
+            dataset = _built(DATASETS / f"{problem}.yaml")
+            with _measuring(problem):
+                loaded = dataset.load(Path())
             for path in sorted(SOLVERS.glob("*.yaml")):
-                solver = _built(path)
-                if solver.unfit(loaded.source, loaded.target) is None:
-                    found[f"{path.stem}@{problem}"] = _count(f"{path.stem}@{problem}", solver, loaded)
+                solver, cell = _built(path), f"{path.stem}@{problem}"
+                with _measuring(cell):
+                    if solver.unfit(loaded.source, loaded.target) is None:
+                        found[cell] = _count(solver, loaded)
     finally:
         torch.set_default_dtype(before)
         torch.set_num_threads(threads)
@@ -111,27 +114,32 @@ def _built(path: Path) -> Any:
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
 
-    try:
+    with _measuring(path.name):
         built = instantiate(OmegaConf.load(path), _convert_="all")
-    except Exception as error:  # whatever an import or a constructor raises
-        raise NotMeasured(f"{path.name}: {str(error).splitlines()[0]}") from error
     sized = any(field.name == "batch_size" for field in dataclasses.fields(built))
     return dataclasses.replace(built, batch_size=BATCH) if sized else built
 
 
-def _count(cell: str, solver: Any, problem: Any) -> dict[str, int]:
+@contextmanager
+def _measuring(what: str) -> Iterator[None]:
+    """Within, whatever is raised becomes NotMeasured: what fails is not what does no work."""
+    try:
+        yield
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        raise NotMeasured(f"{what}: {type(error).__name__}: {lines[0]}") from error
+
+
+def _count(solver: Any, problem: Any) -> dict[str, int]:
     from torch import Generator
 
     from bench.measure import Work
 
-    try:
-        for _ in range(2):  # counted the second time: measures keep what they have once computed
-            fit = solver.start(problem.source, problem.target, Generator().manual_seed(0))
-            with Work() as work:
-                terms: Mapping[str, float] = fit.step()
-        parameters = fit.transport("test").parameters
-    except Exception as error:  # a solver that fails is not a solver that does no work
-        raise NotMeasured(f"{cell}: {type(error).__name__}: {error}") from error
+    for _ in range(2):  # counted the second time: measures keep what they have once computed
+        fit = solver.start(problem.source, problem.target, Generator().manual_seed(0))
+        with Work() as work:
+            terms: Mapping[str, float] = fit.step()
+    parameters = fit.transport("test").parameters
     counts = {"flops": work.flops, "aten_calls": work.calls, "parameters": parameters}
     counts |= {name: terms[name] for name in ("nfe_forward", "nfe_backward") if name in terms}
     return {name: int(value) for name, value in counts.items() if value is not None}

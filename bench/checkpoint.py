@@ -1,12 +1,13 @@
 """The state of a run under way, in a file: written whole or not at all, read without trusting it."""
 
 import io
-import os
 import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
+
+from bench.record import write_over
 
 SCHEMA = 1
 
@@ -15,16 +16,7 @@ def save(path: Path, state: dict[str, Any]) -> None:
     """Replace `path` by `state`, tensors and plain values. Raises OSError, and leaves the file before in place."""
     content = io.BytesIO()  # torch hides a full disk behind a RuntimeError if it writes the file itself
     torch.save({"schema": SCHEMA, **state}, content)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content.getbuffer())
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    write_over(path, content.getbuffer())
 
 
 def load(path: Path, device: torch.device) -> dict[str, Any] | None:

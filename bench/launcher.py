@@ -27,7 +27,7 @@ POLL_SECONDS = 0.1
 OOM_COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
 FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 NO_RESULT = {2: "bad input", 3: "record not written", 130: "interrupted"}  # exit statuses of bench.run
-FAILURES = ("timeout", "oom", "crash")
+FINE = ("ok", "unfit")  # what a sweep may hold and still have succeeded
 
 
 @dataclass(frozen=True)
@@ -85,13 +85,30 @@ def _run(job: Job, module: str, presses: list[int], head: str) -> tuple[str, str
         status, reason = explain(ended, job.limit)
         if status is None:
             return "error", f"{record.title(job.config)}: no record ({reason})"
-        where = {"launcher": "isolated", "slots": 1, "threads": job.config.get("threads"), **env.commit()}
         try:
-            record.write(job.runs, record.new(job.config, status, reason, started, env=where))
+            record.write(job.runs, record.new(job.config, status, reason, started, env=_environment(job)))
         except OSError as error:
             return "error", f"{record.title(job.config)}: {status} ({reason}), and no record: {error.strerror}"
         job.checkpoint.unlink(missing_ok=True)
     return _look(job)
+
+
+def _environment(job: Job) -> dict[str, Any]:
+    """The environment that the job had, as it would have recorded it, but for the noise that it would have read."""
+    device = job.config.get("device", "cpu")
+    threads = job.config.get("threads", env.threads_allowed())
+    return {**env.describe(device, _device_model(device), threads), "launcher": "isolated", "slots": 1, "noise": None}
+
+
+def _device_model(device: str) -> str:
+    """Asked of another process: a CUDA context in this one would stay on the device."""
+    if device != "cuda":
+        return ""
+    command = [sys.executable, "-c", "import torch; print(torch.cuda.get_device_name())"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return ""
 
 
 def _look(job: Job) -> tuple[str, str]:

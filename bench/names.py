@@ -18,7 +18,7 @@ def dataset_name(config: Mapping[str, Any]) -> str:
     """The name of its configuration, with the dimension where that sets one; else its class in lower case."""
     name, given = _configured("dataset", config)
     name = name or config["_target_"].split(".")[-1].lower()
-    return f"{name} d={config['dim']}" if "dim" in given else name
+    return f"{name} d={config['dim']}" if "dim" in given and "dim" in config else name
 
 
 def _configured(group: str, config: Mapping[str, Any]) -> tuple[str | None, Mapping[str, Any]]:

@@ -9,14 +9,13 @@ What a transport cannot give is not in the file. Reading it needs no torch, and 
 """
 
 import io
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.record import write_new
+from bench.record import write_over
 
 if TYPE_CHECKING:
     from torch import Generator, Tensor
@@ -34,20 +33,22 @@ Arrays = dict[str, NDArray[np.floating]]
 
 
 def save(path: Path, problem: "Problem", transport: "Transport", rng: "Generator") -> bool:
-    """Write the picture of `transport`, whole or not at all; False if it exists or the problem is not 2-d."""
+    """Write the picture of `transport`, whole or not at all, over an older one; False if the problem is not 2-d."""
     if problem.source.dim != 2:
         return False
     content = io.BytesIO()
     np.savez_compressed(content, **_draw(problem, transport, rng))  # type: ignore[arg-type]
-    return write_new(path, content.getvalue())
+    write_over(path, content.getbuffer())
+    return True
 
 
 def load(path: Path) -> Arrays:
-    """The arrays of a picture by name. Raises ValueError for a file that is not one."""
+    """The arrays of a picture by name. Raises ValueError for a file that is not one, OSError where there is none."""
+    content = path.read_bytes()
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
             return dict(file)
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # numpy, zipfile, zlib and tokenize each raise their own for a damaged file
         raise ValueError(f"{path}: not a picture ({error})") from None
 
 

@@ -16,6 +16,7 @@ class Progress(AbstractContextManager["Progress"]):
 
     def __init__(self, title: str, shown: bool = True) -> None:
         self.title = title
+        self.shown = shown
         self.bar: Any = None
         self.task: Any = None
         self.wait = LINE_SECONDS
@@ -45,7 +46,14 @@ class Progress(AbstractContextManager["Progress"]):
         if now < self.next:
             return
         self.next = now + self.wait
-        share, text = numbers()
+        self._show(*numbers())
+
+    def now(self, text: str) -> None:
+        """Show `text` at once: what is done after the last step."""
+        if self.shown:
+            self._show(1.0, text)
+
+    def _show(self, share: float | None, text: str) -> None:
         if self.bar is None:
             print(f"{self.title}: {text}", file=sys.stderr, flush=True)  # noqa: T201
             return

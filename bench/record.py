@@ -1,6 +1,7 @@
 """The record of one run: its schema, its key, and a store that never holds half a record.
 
-    {schema, key, config{solver{_target_, version, ...}, dataset{...}, budget{...}, seed, dtype, device, threads},
+    {schema, key, config{solver{_target_, version, ...}, dataset{...}, budget{...}, validation{...},
+            evaluate{seconds}, seed, dtype, device, threads},
      status, reason, metrics{name: number|null}, certificates{name: {value, limit, ok}},
      cost{...}, trace[{step, seconds, loss, ..., valid_nll}], env{...}, started}
 
@@ -12,7 +13,9 @@ import hashlib
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from bench.names import dataset_name, solver_name
 Record = dict[str, Any]
 
 SCHEMA = 1
+STALE_SECONDS = 60.0
 
 STATUSES = {
     "ok": "ended by its schedule, target, step or time budget, with a finite validated transport",
@@ -41,11 +45,16 @@ COST = {
     "nfe_forward": "function evaluations a step, forward, mean over the run",
     "nfe_backward": "function evaluations a step, backward, mean over the run",
     "nfe_forward_max": "the most function evaluations of one forward pass",
-    "flops": "FLOPs of matrix products in one step, forward and backward",
-    "evaluate_seconds": "seconds to evaluate the log-density of the whole test set, median of the repeats",
+    "flops": "FLOPs of matrix products a step, forward and backward: those of one evaluation in the first steps, times "
+    "the mean evaluations a step; those of one of the first steps where the solver counts no evaluations",
+    "evaluate_seconds": "seconds to evaluate the log-density at evaluate_rows test points, median of the repeats",
     "evaluate_rows": "rows of the test set that were evaluated",
-    "sample_seconds": "seconds to sample as many points as the test set has, median of the repeats",
+    "test_rows": "rows of the whole test set",
+    "estimate_seconds": "seconds to estimate the log-density at those points as the authors do, median of the repeats",
+    "estimate_spread": "root mean square of estimate minus log-density, in nats, over at most 2,000 test points",
+    "sample_seconds": "seconds to sample evaluate_rows points, median of the repeats",
     "evaluate_repeats": "seconds of each repeat of the evaluation",
+    "estimate_repeats": "seconds of each repeat of the estimate",
     "sample_repeats": "seconds of each repeat of the sampling",
     "step_seconds": "seconds of up to 200 steps, evenly spread over the run",
     "peak_bytes": "peak memory of the process while it trained",
@@ -55,6 +64,10 @@ COST = {
 }
 
 KEYS = ("schema", "key", "config", "status", "reason", "metrics", "certificates", "cost", "trace", "env", "started")
+
+
+class BadInput(ValueError):
+    """What the user asked for cannot be; the message says what can."""
 
 
 class RecordError(ValueError):
@@ -122,6 +135,29 @@ def write(folder: Path, record: Record) -> bool:
 
 def write_new(path: Path, content: bytes) -> bool:
     """Create `path` with `content` in one step; False, and nothing changed, if it exists."""
+    with _temporary(path, content) as whole:
+        try:
+            os.link(whole, path)  # unlike os.replace, fails where the record is there already
+        except FileExistsError:
+            return False
+    return True
+
+
+def write_over(path: Path, content: "bytes | memoryview") -> None:
+    """Create `path` with `content`, or replace it, in one step."""
+    with _temporary(path, content) as whole:
+        os.replace(whole, path)
+
+
+def probe(folder: Path) -> None:
+    """Make `folder`, and raise OSError where no file can be written there."""
+    with _temporary(folder / "probe", b""):
+        pass
+
+
+@contextmanager
+def _temporary(path: Path, content: "bytes | memoryview") -> Iterator[Path]:
+    """A file beside `path` with `content`, on the disk; gone after the block."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
     try:
@@ -129,20 +165,31 @@ def write_new(path: Path, content: bytes) -> bool:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.link(temporary, path)  # unlike os.replace, fails where the record is there already
-    except FileExistsError:
-        return False
+        yield temporary
     finally:
         temporary.unlink(missing_ok=True)
-    return True
 
 
 def sweep_stale(folder: Path) -> None:
-    """Remove temporary files in `folder` whose process is gone."""
+    """Remove temporary files in `folder` whose process is gone, once they are STALE_SECONDS old.
+
+    The age spares what a process on another machine is writing to a shared folder.
+    """
     for path in folder.glob("*.tmp.*"):
         pid = path.name.rsplit(".", 1)[1]
-        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
-            path.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):  # its process has just renamed it
+            if pid.isdigit() and not _alive(int(pid)) and time.time() - path.stat().st_mtime > STALE_SECONDS:
+                path.unlink()
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
 
 
 def read(path: Path) -> Record:

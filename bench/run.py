@@ -8,6 +8,7 @@ Exit status: 0 ok, 1 the run failed (its record says how), 2 bad input, 3 the re
 """
 
 import dataclasses
+import math
 import os
 import re
 import sys
@@ -24,6 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bench import env, record
+from bench.record import BadInput
 
 if TYPE_CHECKING:  # torch is imported where it is used: --help and --cfg job do without
     import torch
@@ -33,13 +35,10 @@ if TYPE_CHECKING:  # torch is imported where it is used: --help and --cfg job do
     from solvers.base import Fit, Solver, Transport
 
 METRICS_SEED = 1804
+SPREAD_ROWS = 2000
 DTYPES = ("float32", "float64")
 
 OK, FAILED, BAD_INPUT, NOT_WRITTEN, INTERRUPTED = 0, 1, 2, 3, 130
-
-
-class BadInput(ValueError):
-    """What the user asked for cannot be; the message says what can."""
 
 
 def main() -> None:
@@ -105,6 +104,12 @@ def run_cell(cfg: DictConfig) -> int:
     if done is not None:
         print(f"{record.line(done)} [cached]")
         return OK if done["status"] == "ok" else FAILED
+    try:
+        record.probe(runs)
+        _picture(runs, record.key(config)).unlink(missing_ok=True)  # a new record is not shown by an old picture
+    except OSError as error:
+        print(f"error: {runs} cannot be written to ({error.strerror}): see to it, or set results", file=sys.stderr)
+        return NOT_WRITTEN
     for folder in (runs, checkpoint.parent):
         record.sweep_stale(folder)
     made = _measured(cfg, solver, dataset, config, started, checkpoint)
@@ -120,6 +125,10 @@ def folders(cfg: DictConfig, key: str) -> tuple[Path, Path]:
     """The folder of the records, and the checkpoint of the cell `key`."""
     results = Path(cfg.results)
     return results / "runs", results / "checkpoints" / f"{key}.pt"
+
+
+def _picture(runs: Path, key: str) -> Path:
+    return runs / f"{key}.npz"
 
 
 def finished(runs: Path, key: str) -> record.Record | None:
@@ -164,6 +173,7 @@ def identity(cfg: DictConfig, solver: Any, dataset: Any) -> dict[str, Any]:
         "dataset": record.describe(dataset),
         "budget": dataclasses.asdict(budget),
         "validation": dataclasses.asdict(validation),
+        "evaluate": {"seconds": float(cfg.evaluate.seconds)},
         "seed": _whole("seed", cfg.seed, 0),
         "dtype": _dtype(cfg.dtype),
         "device": device_type(cfg.device),
@@ -175,8 +185,9 @@ def limits(cfg: DictConfig) -> "tuple[Budget, Validation]":
     """Budget and validation as `cfg` has them. Raises BadInput."""
     from bench.loop import Budget, Validation
 
-    if not isinstance(cfg.evaluate.seconds, int | float) or cfg.evaluate.seconds <= 0:
-        raise BadInput(f"evaluate.seconds must be more than 0, not {cfg.evaluate.seconds!r}")
+    seconds = cfg.evaluate.seconds
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
+        raise BadInput(f"evaluate.seconds must be a number above 0, not {seconds!r}")
     try:
         return Budget(**_plain(cfg.budget)), Validation(**_plain(cfg.validation))
     except ValueError as error:
@@ -277,8 +288,10 @@ def _solved(
     parts["cost"] = {**outcome.tally.cost(), "wall_seconds": outcome.tally.wall_seconds}
     parts["trace"] = outcome.tally.trace
     if outcome.fit is not None:
-        _judge(cfg, problem, outcome.fit, parts)
-        _draw(cfg, problem, outcome.fit, record.key(config))
+        with progress:
+            progress.now("judging")
+            _judge(cfg, problem, outcome.fit, parts)
+            _draw(cfg, problem, outcome.fit, record.key(config))
     return outcome.status, outcome.reason
 
 
@@ -288,7 +301,7 @@ def _judge(cfg: DictConfig, problem: "Problem", fit: "Fit", parts: dict[str, Any
     from bench.metrics import evaluate
 
     transport = fit.transport("test")
-    parts["cost"]["parameters"] = transport.parameters
+    parts["cost"].update(parameters=transport.parameters, test_rows=len(problem.test))
     timing = inference(problem, transport, float(cfg.evaluate.seconds))
     parts["cost"].update(timing)
     if timing["evaluate_rows"] < len(problem.test):
@@ -299,10 +312,10 @@ def _judge(cfg: DictConfig, problem: "Problem", fit: "Fit", parts: dict[str, Any
 
 
 def inference(problem: "Problem", transport: "Transport", seconds: float) -> dict[str, Any]:
-    """The `evaluate_` and `sample_` parts of a record's cost, None where the transport cannot.
+    """The `evaluate_`, `estimate_` and `sample_` parts of a record's cost, None where the transport cannot.
 
-    All test points, or as many as their evaluation and sampling, once each, get done in `seconds`; each is repeated
-    three times at least where that stays below `seconds` too.
+    All test points, or as many as their evaluation, estimate and sampling, once each, get done in `seconds`; each is
+    repeated three times at least where that stays below `seconds` too.
     """
     from statistics import median
 
@@ -316,9 +329,12 @@ def inference(problem: "Problem", transport: "Transport", seconds: float) -> dic
     works: dict[str, Any] = {}
     if (log_prob := transport.log_prob) is not None:
         works["evaluate"] = lambda n: log_prob(test[:n])
+    if (estimate := transport.log_prob_estimate) is not None:
+        works["estimate"] = lambda n: estimate(test[:n])
     if (inverse := transport.inverse) is not None:
         works["sample"] = lambda n: inverse(problem.target.sample(n, rng))
-    found: dict[str, Any] = dict.fromkeys(("evaluate_seconds", "evaluate_repeats", "sample_seconds", "sample_repeats"))
+    names = ("evaluate", "estimate", "sample")
+    found: dict[str, Any] = {f"{name}_{what}": None for name in names for what in ("seconds", "repeats")}
     found["evaluate_rows"] = len(test)
     predicted = {}
     for name, work in works.items():
@@ -333,7 +349,25 @@ def inference(problem: "Problem", transport: "Transport", seconds: float) -> dic
         except Diverged:
             continue
         found[f"{name}_seconds"] = median(found[f"{name}_repeats"])
+    found["estimate_spread"] = estimate_spread(transport, test[: found["evaluate_rows"]])
     return found
+
+
+def estimate_spread(transport: "Transport", test: "torch.Tensor") -> float | None:
+    """Root mean square of log_prob_estimate - log_prob over at most SPREAD_ROWS rows drawn from `test`, in nats."""
+    from torch import Generator
+
+    from bench.metrics import subset
+    from solvers.base import Diverged
+
+    if transport.log_prob is None or transport.log_prob_estimate is None:
+        return None
+    x = subset(test, SPREAD_ROWS, Generator(test.device).manual_seed(METRICS_SEED))
+    try:
+        gaps = (transport.log_prob_estimate(x) - transport.log_prob(x)).detach().double()
+    except Diverged:
+        return None
+    return gaps.square().mean().sqrt().item()
 
 
 def _draw(cfg: DictConfig, problem: "Problem", fit: "Fit", key: str) -> None:
@@ -342,9 +376,9 @@ def _draw(cfg: DictConfig, problem: "Problem", fit: "Fit", key: str) -> None:
 
     runs, _ = folders(cfg, key)
     try:
-        pictures.save(runs / f"{key}.npz", problem, fit.transport("test"), _metrics_rng(cfg))
-    except (ArithmeticError, OSError, RuntimeError, ValueError) as error:
-        print(f"warning: no picture: {error}", file=sys.stderr)
+        pictures.save(_picture(runs, key), problem, fit.transport("test"), _metrics_rng(cfg))
+    except Exception as error:  # whatever a transport raises
+        print(f"warning: no picture: {type(error).__name__}: {error}", file=sys.stderr)
 
 
 def _metrics_rng(cfg: DictConfig) -> "torch.Generator":

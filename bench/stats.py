@@ -124,10 +124,11 @@ def performance_profile(seconds: Array, taus: Array) -> Array:
 def time_to_target(seconds: Array, values: Array, target: float) -> float | None:
     """The step clock at the first of two successive validations <= target; None if there are no two.
 
-    `seconds` and `values` (n,) are a run's validations in order; NaN is no success.
+    `seconds` and `values` (n,) are a run's validations in order; NaN is no success. Of a run with one validation, as a
+    solver of one step has, that one is enough.
     """
     reached = np.asarray(values, float) <= target
-    both = np.flatnonzero(reached[:-1] & reached[1:])
+    both = np.flatnonzero(reached if len(reached) == 1 else reached[:-1] & reached[1:])
     return float(seconds[both[0]]) if len(both) else None
 
 

@@ -36,7 +36,8 @@ class Tally:
     durations: list[float] = field(default_factory=list)  # of every stride-th step
     stride: int = 1
     peak_bytes: int = 0
-    flops: int | None = None
+    flops: int | None = None  # of one of the first steps
+    flops_per_evaluation: float | None = None  # in that step
     warmup_seconds: float = 0.0
     validate_seconds: float = 0.0
     wall_seconds: float = 0.0  # of the processes before this one
@@ -67,6 +68,12 @@ class Tally:
         self.sums, self.summed = {}, 0
         return found
 
+    def _flops_per_step(self) -> float | None:
+        """The mean over the run: an adaptive solver's evaluations a step grow as it learns."""
+        if self.flops_per_evaluation is None or not self.counts_evaluations:
+            return self.flops
+        return self.flops_per_evaluation * (self.nfe_forward + self.nfe_backward) / max(self.steps, 1)
+
     def cost(self) -> dict[str, Any]:
         """The part of a record's `cost` that the loop knows."""
         steps = max(self.steps, 1)
@@ -78,7 +85,7 @@ class Tally:
             "nfe_forward": self.nfe_forward / steps if counted else None,
             "nfe_backward": self.nfe_backward / steps if counted else None,
             "nfe_forward_max": self.nfe_forward_max if counted else None,
-            "flops": self.flops,
+            "flops": self._flops_per_step(),
             "step_seconds": self.durations,
             "peak_bytes": self.peak_bytes or None,
             "warmup_seconds": self.warmup_seconds,

@@ -15,9 +15,10 @@ from bench import launcher, record
 class IsolatedLauncher(Launcher):
     """Runs `python -m <module>` for each job, one at a time, and kills it after `limit_seconds`.
 
-    `limit_seconds` null stands for 3 * budget.seconds + 300, or for no limit without such a budget. `module` has a
-    function `identify(cfg)` that gives the config of a cell's record, and `folders(cfg, key)`. Raises SystemExit
-    with status 1 where a job failed, once all have run.
+    `limit_seconds` null stands for 3 * budget.seconds + 300 + 8 * evaluate.seconds, which leaves time to validate
+    and to judge, or for no limit without such a budget. `module` has a function `identify(cfg)` that gives the
+    config of a cell's record, and `folders(cfg, key)`. Raises SystemExit with status 1 where a job is neither ok
+    nor unfit, once all have run.
     """
 
     def __init__(self, module: str = "bench.run", limit_seconds: float | None = None) -> None:
@@ -37,7 +38,7 @@ class IsolatedLauncher(Launcher):
         except launcher.Stopped:
             _say("stopped: the same command goes on from here")
             sys.exit(130)
-        bad = [status for status in statuses if status in (*launcher.FAILURES, "error")]
+        bad = [status for status in statuses if status not in launcher.FINE]
         if bad:
             _say(f"{len(bad)} of {len(jobs)} cells failed")
             sys.exit(1)
@@ -62,7 +63,7 @@ class IsolatedLauncher(Launcher):
         if self.limit_seconds is not None:
             return self.limit_seconds
         seconds = cfg.budget.seconds
-        return None if seconds is None else 3.0 * seconds + 300.0
+        return None if seconds is None else 3.0 * seconds + 300.0 + 8.0 * cfg.evaluate.seconds
 
 
 def _say(text: str) -> None:

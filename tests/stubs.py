@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -97,7 +97,8 @@ class DecayFit:
         density = None if self.solver.mode == "implicit" else self._log_prob
         if self.solver.mode == "invalid" and self.steps >= self.solver.at:
             density = self._broken
-        return Transport(lambda x: x - mean, lambda z: z + mean, density, lambda x, t: x - t * mean, None, 2)
+        maps = Transport(lambda x: x - mean, lambda z: z + mean, density, path=lambda x, t: x - t * mean)
+        return replace(maps, parameters=2)
 
     def _log_prob(self, x: Tensor) -> Tensor:
         return Normal().log_prob(x - self.mean)

@@ -82,11 +82,13 @@ def report(options: Options) -> int:
         raise Usage(f"no records in {read}{first}: run `python -m bench.run` first")
     groups = lint.groups(records)
     console.print(Text(f"{len(records)} records from {read}: {page.statuses(records)}\n"))
+    clear(options.out / "tables", (".md", ".tex", ".csv"))
+    clear(options.out / "figures", (".pdf", ".png"))
     parts = []
     for group in groups:
         made = tables.all_of(group, options.reference)
         drawn, unread = figures.all_of(group, options.reference)
-        problems += unread
+        problems += [*group.problems, *unread]
         show_group(group, made, console)
         write_tables(made, options.out / "tables")
         shown = write_figures(drawn, options.out / "figures")
@@ -116,6 +118,13 @@ def show_end(why: str, problems: Sequence[str], console: Console) -> None:
         console.print(Text(line, style="yellow"))
     for line in problems:
         console.print(Text(f"Left out: {line}", style="red"))
+
+
+def clear(folder: Path, suffixes: tuple[str, ...]) -> None:
+    """Remove what an earlier report wrote: it may be of records that are no more."""
+    for path in folder.glob("*"):
+        if path.suffix in suffixes and path.is_file():
+            path.unlink()
 
 
 def write_tables(made: Sequence[Table], folder: Path) -> None:

@@ -119,7 +119,7 @@ def quality(group: Group, reference: str) -> Drawn | None:
     )
     for axis, name in zip(axes.flat, datasets, strict=False):
         _panel(axis, group.frame[group.frame["dataset"] == name], reference)
-        axis.set_title(str(name))
+        axis.set_title(str(name), parse_math=False)
     for axis in list(axes.flat)[len(datasets) :]:
         axis.set_visible(False)
     figure.supxlabel("seconds on the step clock", fontsize=8)
@@ -193,7 +193,8 @@ def _legend(figure: Figure, axes: np.ndarray, reference: str) -> None:
         found.update(zip(shown, handles, strict=True))
     names = by_reference(found, reference)
     handles = [found[name] for name in names]
-    figure.legend(handles, names, loc="outside upper center", ncols=min(5, len(names)), frameon=False)
+    texts = [name.replace("$", r"\$") for name in names]  # no mathematics
+    figure.legend(handles, texts, loc="outside upper center", ncols=min(5, len(names)), frameon=False)
 
 
 # Two dimensions
@@ -222,7 +223,10 @@ def _picture(runs: pd.DataFrame) -> Arrays | None:
     if not there:
         return None
     path = _path(there[(len(there) - 1) // 2])
-    arrays = {name: values.astype(float) for name, values in pictures.load(path).items()}
+    try:
+        arrays = {name: values.astype(float) for name, values in pictures.load(path).items()}
+    except DAMAGED as error:
+        raise ValueError(f"{path}: not a picture ({error!r})") from None
     _check(path, arrays)
     return arrays
 
@@ -231,6 +235,8 @@ def _path(row: pd.Series) -> Path:
     return row["folder"] / f"{row['key']}.npz"
 
 
+# what reading an archive that is torn, encrypted or of another kind raises; ValueError is pictures.load's own
+DAMAGED = (OSError, KeyError, TypeError, zlib.error, RuntimeError, MemoryError)  # NotImplementedError is a RuntimeError
 SHAPES = {"box": (2, 2), "model": (-1, -1), "truth": (-1, -1), "test": (-1, 2), "generated": (-1, 2),
           "forward": (-1, 2), "paths": (-1, -1, 2)}  # fmt: skip
 
@@ -283,9 +289,9 @@ def _grid(shown: Shown, reference: str, first: str | None, draw_first: Draw | No
                 draw(axis, row[name], top)
             else:
                 _missing(axis, "no picture")
-        line[0].set_ylabel(dataset)
+        line[0].set_ylabel(dataset, parse_math=False)
     for axis, name in zip(axes[0], columns, strict=True):
-        axis.set_title(name)
+        axis.set_title(name, parse_math=False)
     return figure
 
 

@@ -2,9 +2,9 @@
 
 Columns: `key`, `folder`, `solver`, `dataset`, `setting` (what sets it apart from other settings of this solver on this
 dataset), `label` (the solver, with a letter where it has several settings), `seed`, `status`, `reason`, the environment
-(lint.ENVIRONMENT), `noisy`, `budget`, `budget_seconds`, `commit`, `failed` (names of failed certificates), `test_rows`
-(of the whole test set: the most that any run evaluated), `curve` (a Curve), and every metric and cost of the record
-under its own name, NaN where absent.
+(lint.ENVIRONMENT), `noisy`, `budget`, `protocol` (validation and dataset, as JSON), `budget_seconds`, `commit`,
+`failed` (names of failed certificates), `test_rows` (of the whole test set; where no record tells, the most that any
+run evaluated), `curve` (a Curve), and every metric and cost of the record under its own name, NaN where absent.
 """
 
 import json
@@ -23,8 +23,10 @@ from bench.names import dataset_name, solver_name
 from bench.record import Record
 
 METRICS = ("nll", "nll_stderr", "nll_gap", "mmd", "inverse_error_mean", "inverse_error_max")
-COSTS = tuple(name for name in record.COST if not name.endswith(("_repeats", "step_seconds")))
+EXTRA = ("test_rows", "estimate_seconds", "estimate_spread")  # costs that not every record has
+COSTS = tuple(dict.fromkeys([*(n for n in record.COST if not n.endswith(("_repeats", "step_seconds"))), *EXTRA]))
 BASELINE = "moments"
+UNKNOWN = "unknown"
 NOISE = {"cpu_pressure": 0.2, "steal": 0.05}  # shares of the time
 
 
@@ -85,20 +87,22 @@ def _row(one: Record, folder: Path) -> dict[str, Any]:
         "folder": folder,
         "solver": clean(solver_name(solver), 30),
         "dataset": clean(dataset_name(dataset), 40),
-        "setting": _canonical(solver),
+        "setting": canonical(solver),
         "seed": _seed(config["seed"]),
         "status": one["status"],
         "reason": clean(one["reason"] or ""),
-        "device": _text(env.get("device"), config.get("device")),
+        "device": _text(env.get("device"), "cpu" if config.get("device") == "cpu" else None),
         "cpu": _text(env.get("cpu")),
         "threads": _text(env.get("threads"), config.get("threads")),
         "dtype": _text(config.get("dtype")),
         "launcher": _text(env.get("launcher")),
         "slots": _text(env.get("slots")),
-        "allocator": _text(env.get("allocator") or "default"),
+        "allocator": _text(env["allocator"] or "default") if "allocator" in env else UNKNOWN,
+        "torch": _text((env.get("versions") or {}).get("torch")),
         "commit": _text(env.get("commit"))[:10] + (" (modified)" if env.get("dirty") else ""),
         "noisy": _noisy(env.get("noise")),
         "budget": _budget(budget),
+        "protocol": canonical({"validation": config.get("validation"), "dataset": dataset}),
         "budget_seconds": _number(budget.get("seconds")),
         "failed": [clean(name, 40) for name, made in one["certificates"].items() if made["ok"] is False],
         "curve": curve(one["trace"]),
@@ -111,16 +115,17 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     frame = pd.DataFrame(rows)
     missing = [name for name in (*METRICS, *COSTS) if name not in frame]
     frame = frame.assign(**dict.fromkeys(missing, math.nan))
-    frame["test_rows"] = frame.groupby("dataset")["evaluate_rows"].transform("max")
+    most = frame["test_rows"].fillna(frame["evaluate_rows"]).groupby(frame["protocol"]).transform("max")
+    frame["test_rows"] = frame["test_rows"].fillna(most)
     named = [_named(cell) for _, cell in frame.groupby(["dataset", "solver"])]
     return pd.concat(named).sort_values(["dataset", "label", "seed"], ignore_index=True)
 
 
 def _named(cell: pd.DataFrame) -> pd.DataFrame:
     """`setting` reduced to what sets it apart within `cell`, one solver on one dataset, and `label` added."""
-    plain = {text: _flat(json.loads(text)) for text in sorted(cell["setting"].unique())}
+    plain = {text: flat(json.loads(text)) for text in sorted(cell["setting"].unique())}
     names = sorted({name for fields in plain.values() for name in fields})
-    differ = [n for n in names if len({_canonical(fields.get(n)) for fields in plain.values()}) > 1]
+    differ = [n for n in names if len({canonical(fields.get(n)) for fields in plain.values()}) > 1]
     apart = {text: clean(", ".join(f"{n}={f[n]}" for n in differ if n in f)) for text, f in plain.items()}
     letters = {text: f" ({_letter(i)})" if len(plain) > 1 else "" for i, text in enumerate(plain)}
     return cell.assign(setting=cell["setting"].map(apart), label=cell["solver"] + cell["setting"].map(letters))
@@ -130,11 +135,12 @@ def _letter(i: int) -> str:
     return string.ascii_lowercase[i] if i < 26 else str(i)
 
 
-def _flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested fields as one level, their names joined by dots."""
+    found: dict[str, Any] = {}
     for name, value in fields.items():
-        flat.update(_flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value})
-    return flat
+        found.update(flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value})
+    return found
 
 
 def curve(trace: Sequence[Any]) -> Curve:
@@ -155,7 +161,7 @@ def _noisy(noise: Any) -> bool:
 
 
 def _budget(budget: Mapping[str, Any]) -> str:
-    return clean(", ".join(f"{v:g} {k}" for k, v in sorted(budget.items()) if v is not None), 80) or "none"
+    return clean(", ".join(f"{float(v):.12g} {k}" for k, v in sorted(budget.items()) if v is not None), 80) or "none"
 
 
 def _number(value: Any) -> float:
@@ -173,8 +179,9 @@ def _seed(value: Any) -> int:
 
 def _text(*values: Any) -> str:
     """The first of `values` that is given, as text."""
-    return next((v if isinstance(v, str) else _canonical(v) for v in values if v is not None), "unknown")
+    return next((v if isinstance(v, str) else canonical(v) for v in values if v is not None), UNKNOWN)
 
 
-def _canonical(value: Any) -> str:
+def canonical(value: Any) -> str:
+    """`value` as JSON that is the same for the same value."""
     return json.dumps(value, sort_keys=True, default=str)

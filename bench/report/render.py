@@ -76,7 +76,7 @@ def markdown(table: Table) -> str:
         return "| " + " | ".join(p.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;") for p in parts) + " |"
 
     head = [
-        f"**{table.title}**",
+        f"**{_plain(table.title)}**",
         "",
         line([table.heading, *table.columns]),
         "|---|" + ("---|" if table.text else "---:|") * len(table.columns),
@@ -85,6 +85,11 @@ def markdown(table: Table) -> str:
     return (
         "\n".join([*head, *body, *(f"\n{note}".replace("<", "&lt;") for note in (*table.notes, *table.legend))]) + "\n"
     )
+
+
+def _plain(text: str) -> str:
+    """`text` as Markdown that shows it as it is."""
+    return re.sub(r"([\\`*_\[\]|])", r"\\\1", " ".join(text.split())).replace("<", "&lt;")
 
 
 def csv(table: Table) -> str:
@@ -115,7 +120,9 @@ def latex(table: Table) -> str:
     columns = "l" + ("l" if table.text else "r") * len(table.columns)
     body = style.to_latex(hrules=True, convert_css=True, column_format=columns)
     notes = "\n".join(_tex(note) + r"\\" for note in (*table.notes, *table.legend))
-    return f"% {_tex(table.title)}. Needs \\usepackage{{booktabs,xcolor}}.\n{body}\\par\\footnotesize\n{notes}\n"
+    return (
+        f"% {_tex(table.title)}. Needs \\usepackage{{booktabs,xcolor}}.\n{body}\\par{{\\footnotesize\n{notes}\\par}}\n"
+    )
 
 
 def _css(cell: Cell) -> str:

@@ -23,15 +23,17 @@ SLACK = 0.02
 SLACKS = (0.0, 0.02, 0.05, 0.1)
 PENALTY = 2.0
 MIN_SEEDS = 3
+MMD_FLOOR = 1e-6  # 10,000 rows of two or three dimensions scatter by 1e-5, even from one law; rounding is 1e-8
 NEVER_RAN = ("unfit", "not_installed")  # no failure to reach q: such a solver is left out of the ratios, by name
 
 LEGEND = (
     f"Medians over seeds; ± is half of the {stats.LEVEL:.0%} bootstrap interval; none below {MIN_SEEDS} finished "
-    "seeds. Bold: the best, where the intervals separate (times: among those that reach q).",
+    "seeds. Bold: the best, where its interval lies below the others (times: among those that reach q).",
     "†: a certificate failed; the number is void and ranked nowhere.",
     f"q: the largest median best validation NLL of the compared solvers, + {SLACK} nat; reached "
-    "at the first of two successive validations at or below it. *: runs that did not reach it, each counted as "
-    f"{PENALTY:g} × its budget; where none did, the best validation NLL stands instead.",
+    "at the first of two successive validations at or below it, or at the only one. *: runs that did not reach it, "
+    f"each counted as {PENALTY:g} × its budget; where none did, the best validation NLL stands instead.",
+    f"No MMD: below {MMD_FLOOR:g} in every run of the problem, where its kernel tells no two rows apart.",
     "Seconds are of the step clock, which validation stops; density and samples: as many points as the test set has.",
 )
 
@@ -123,6 +125,7 @@ WORK = Quantity("NFE a\nstep", evaluations, significant, ranked=False)
 DENSITY_TIME = Quantity("density\n(s)", whole_set("evaluate_seconds"), significant, DENSITY, timed=True)
 SAMPLE_TIME = Quantity("samples\n(s)", whole_set("sample_seconds"), significant, SAMPLES, timed=True)
 COST = (STEP, WORK, DENSITY_TIME, SAMPLE_TIME)
+ESTIMATE_TIME = Quantity("density\n(estimated)", column("estimate_seconds"), significant, ranked=False)
 RATIOS = (SIZE, STEP, DENSITY_TIME, SAMPLE_TIME)
 
 
@@ -148,7 +151,7 @@ def baselines(frame: pd.DataFrame, reference: str) -> list[str]:
 
 def summary(group: Group, dataset: str, reference: str) -> Table:
     """A row per solver of `dataset`. Raises ValueError for runs that cannot be compared."""
-    part = group.frame[group.frame["dataset"] == dataset]
+    part = _told_apart(group.frame[group.frame["dataset"] == dataset])
     lint.one_environment(part)
     goal = target(part)
     runs = {label: part[part["label"] == label] for label in by_reference(part["label"], reference)}
@@ -176,9 +179,24 @@ def _summary_notes(part: pd.DataFrame, goal: Target | None) -> list[str]:
         notes.append(f"Do not quote the seconds of {', '.join(_runs(noisy))}: others used the processor.")
     cut = part[part["evaluate_rows"] < part["test_rows"]].groupby("label")["evaluate_rows"]
     notes += [f"Density and samples of {label} extrapolated from {rows.min():,.0f} rows." for label, rows in cut]
+    notes += [_estimated(str(label), rows) for label, rows in part[part["estimate_seconds"] > 0].groupby("label")]
     broken = part[part["failed"].map(bool)].groupby("label")["failed"]
     notes += [f"† {label} fails {', '.join(sorted(set().union(*names)))}." for label, names in broken]
     return notes
+
+
+def _estimated(label: str, rows: pd.DataFrame) -> str:
+    seconds, spread = rows["estimate_seconds"].median(), rows["estimate_spread"].median()
+    off = "" if math.isnan(spread) else f", off by {spread:.2f} nat a row (rms)"
+    return (
+        f"Density of {label} by Hutchinson's estimate, as its authors time it: {significant(seconds)} s, "
+        f"uncertified{off}."
+    )
+
+
+def _told_apart(part: pd.DataFrame) -> pd.DataFrame:
+    """`part` without its MMD where that is rounding: exp(-|x - y|^2) of any two rows in many dimensions is 0."""
+    return part if (part["mmd"].abs() >= MMD_FLOOR).any() else part.assign(mmd=math.nan)
 
 
 def _runs(part: pd.DataFrame) -> list[str]:
@@ -240,8 +258,9 @@ def _bold(cells: Sequence[Cell], fair: Sequence[bool]) -> list[Cell]:
     if len(ranked) < 2:
         return list(cells)
     best = min(ranked, key=lambda c: c.value)
-    # a comparison with the NaN of a missing interval is False: no seeds, no bold
-    separate = all(best.high < other.low for other in ranked if other is not best)
+    # a comparison with the NaN of a missing interval is False: the best needs one, the others do not
+    lows = [c.value if math.isnan(c.low) else c.low for c in ranked if c is not best]
+    separate = all(best.high < low for low in lows)
     return [replace(c, best=separate and c is best) for c in cells]
 
 
@@ -254,6 +273,11 @@ def ratios(group: Group, solver: str, reference: str) -> Table:
     columns = ["parameters", "seconds to q", "seconds a step", "density", "samples"]
     pairs, notes = _pairs(group.frame, solver, reference)
     compared = [_compare(pair) for pair in pairs]
+    estimates = [_estimate(pair) for pair in pairs]
+    if any(c.known for c in estimates):
+        columns.append("density (estimated)")
+        compared = [[*row, c] for row, c in zip(compared, estimates, strict=True)]
+        notes.append(f"Density (estimated): by Hutchinson's estimate of {solver}, uncertified.")
     rows = [(p.dataset, [_ratio_cell(c) for c in row]) for p, row in zip(pairs, compared, strict=True)]
     if len(rows) > 1:
         across = list(zip(*compared, strict=True))
@@ -308,13 +332,16 @@ def _pairs(frame: pd.DataFrame, solver: str, reference: str) -> tuple[list[Pair]
         chosen = [runs["label"].iloc[0] for runs in (a, b) if several[runs["solver"].iloc[0]]]
         notes += [f"{dataset}: {note}"] if note else []
         notes += [f"{dataset}: {', '.join(chosen)}, the best by validation NLL."] if chosen else []
+        notes += [f"{dataset}: {n} of {name} failed: counted in seconds to q alone." for name, n in _failed(a, b)]
         pairs.append(Pair(str(dataset), a, b, target(pd.concat([a, b]))))
     goals = [f"{p.dataset} {nats(p.goal.q)}{'~' if p.goal.unconverged else ''}" for p in pairs if p.goal]
     notes += [f"q in nats (~: not converged): {', '.join(goals)}."] if goals else []
     noisy = [p.dataset for p in pairs if p.both["noisy"].any()]
     notes += [f"Do not quote the seconds: others used the processor ({', '.join(noisy)})."] if noisy else []
-    few = [p.dataset for p in pairs if min(len(p.solver), len(p.reference)) < MIN_SEEDS]
-    notes += [f"No interval (fewer than {MIN_SEEDS} seeds): {', '.join(few)}."] if few else []
+    few = [p.dataset for p in pairs if min(map(_finished, (p.solver, p.reference))) < MIN_SEEDS]
+    if few:
+        why = f"fewer than {MIN_SEEDS} finished seeds; seconds to q count failed ones too"
+        notes.append(f"No interval ({why}): {', '.join(few)}.")
     return pairs, notes
 
 
@@ -325,6 +352,16 @@ def best_setting(runs: pd.DataFrame) -> pd.DataFrame:
     found = {label: _best(rows) for label, rows in runs.groupby("label")}
     label = min(found, key=lambda name: (math.isnan(found[name]), found[name]))
     return runs[runs["label"] == label]
+
+
+def _finished(runs: pd.DataFrame) -> int:
+    return int((runs["status"] == "ok").sum())
+
+
+def _failed(*solvers: pd.DataFrame) -> list[tuple[str, str]]:
+    """The solvers that have failed runs, and how many: "1 run"."""
+    counts = {runs["label"].iloc[0]: len(runs) - _finished(runs) for runs in solvers}
+    return [(label, "1 run" if n == 1 else f"{n} runs") for label, n in counts.items() if n]
 
 
 def _same_seeds(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, str]:
@@ -345,6 +382,12 @@ def _compare(pair: Pair) -> list[Comparison]:
 def _comparison(pair: Pair, quantity: Quantity) -> Comparison:
     void = _void(pair.both, quantity.voided_by)
     return Comparison(_values(pair.solver, quantity), _values(pair.reference, quantity), void)
+
+
+def _estimate(pair: Pair) -> Comparison:
+    """Seconds of the solver's estimated density, over those of the reference's exact one."""
+    void = _void(pair.solver, ALWAYS) or _void(pair.reference, DENSITY)
+    return Comparison(_values(pair.solver, ESTIMATE_TIME), _values(pair.reference, DENSITY_TIME), void)
 
 
 def time_comparison(pair: Pair, goal: Target | None) -> Comparison:
@@ -396,7 +439,7 @@ def decomposition(group: Group, solver: str, reference: str) -> Table:
         rows.append((f"{pair.dataset} · {solver}", [_plain(v) for v in a]))
         rows.append((f"{pair.dataset} · ratio", [_plain(x / y if y else math.nan) for x, y in zip(a, b, strict=True)]))
     title = f"What the time of {solver} and {reference} is made of"
-    notes = ["The last column is the product of the others. FLOP of matrix products only."]
+    notes = ["The last column is the product of the others. FLOP of matrix products only, of a mean step."]
     return Table(f"{solver}_factors{group.suffix}", title, "dataset · solver", columns, rows, notes)
 
 
@@ -405,7 +448,8 @@ def _factors(runs: pd.DataFrame, pair: Pair) -> list[float]:
     calls, flops = evaluations(runs).median(), runs["flops"].median()
     time = None if pair.goal is None else times(runs, pair.goal.q, pair.both)
     if time is None or time.reached.mean() <= 0.5:
-        return [math.nan, calls, flops / calls / 1e6, runs["seconds_per_step"].median() / flops * 1e9, math.nan]
+        a_step = (runs["fit_seconds"] / runs["steps"]).median()
+        return [math.nan, calls, flops / calls / 1e6, a_step / flops * 1e9, math.nan]
     seconds, steps = np.median(time.seconds).item(), np.median(time.steps).item()
     return [steps, calls, flops / calls / 1e6, seconds / (steps * flops) * 1e9, seconds]
 
@@ -446,7 +490,8 @@ def target(part: pd.DataFrame, slack: float = SLACK) -> Target | None:
 
 
 def _still_gains(curve: Curve) -> bool:
-    return math.isfinite(curve.best) and stats.not_converged(curve.seconds, curve.nll, SLACK)
+    """Never of a solver of one step, which has no more to gain."""
+    return len(curve.nll) > 1 and math.isfinite(curve.best) and stats.not_converged(curve.seconds, curve.nll, SLACK)
 
 
 def times(runs: pd.DataFrame, q: float, part: pd.DataFrame) -> Times:

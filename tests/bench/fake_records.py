@@ -9,7 +9,7 @@ import numpy as np
 from bench import record
 from bench.record import Record
 
-ENV = {"device": "cpu", "cpu": "Fake CPU 3000", "threads": 2, "launcher": "isolated", "slots": 1,
+ENV = {"device": "cpu", "cpu": "Fake CPU 3000", "threads": 2, "launcher": "isolated", "slots": 1, "allocator": {},
        "versions": {"torch": "2.13.0"}, "commit": "0123456789abcdef", "dirty": False, "noise": None}  # fmt: skip
 
 SOLVERS = {
@@ -47,6 +47,7 @@ def make(
         "solver": {**SOLVERS.get(solver, {"_target_": f"solvers.{solver}.X", "version": 1}), **(settings or {})},
         "dataset": {"_target_": f"fake.{dataset}", "version": 1},
         "budget": {"seconds": 60.0, "steps": None, "evaluations": None, "target": None},
+        "validation": {"rows": 1000, "spacing": 0.05},
         "seed": seed,
         "dtype": "float32",
         "device": "cpu",

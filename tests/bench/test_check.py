@@ -78,6 +78,21 @@ def test_a_solver_that_cannot_be_counted(mode: str, stub: Path, capsys: pytest.C
     assert "decay" in out
 
 
+@pytest.mark.parametrize("broken", ["tests.stubs.Shifted.load", "tests.stubs.Decay.unfit"])
+def test_what_raises_could_not_be_measured(
+    broken: str, stub: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*given: object) -> None:
+        raise RuntimeError("no such file\nfetch it")
+
+    check.REFERENCE.write_text(json.dumps({"decay@shifted": {"flops": 0}}))
+    monkeypatch.setattr(broken, fail)
+    code, out = run(capsys)
+    assert code == 2
+    assert out.startswith("could not measure: ")
+    assert out.endswith("shifted: RuntimeError: no such file\n")
+
+
 def test_no_solver_at_all(stub: Path) -> None:
     (stub / "decay.yaml").unlink()
     with pytest.raises(NotMeasured, match="no solver"):

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from bench import launcher, record
+from bench import env, launcher, record
 from bench.launcher import Exit, Job, explain, sweep
 from tests.stub_job import config_of
 
@@ -93,6 +93,8 @@ def test_a_job_that_dies_gets_a_record_and_spares_the_others(
     assert statuses == [status, "ok"]
     made = record.read(dying.path)
     assert (made["status"], made["reason"]) == (status, reason)
+    assert set(made["env"]) == {*env.describe("cpu", "", 1), "noise"}
+    assert (made["env"]["launcher"], made["env"]["slots"], made["env"]["noise"]) == ("isolated", 1, None)
     assert made["config"] == dying.config
     assert set(made["cost"]) == set(record.COST)
     assert not dying.checkpoint.exists(), "its record is final"
@@ -110,7 +112,7 @@ def test_a_job_that_may_do_better_next_time_gets_no_record(mode: str, tmp_path: 
 def test_the_limit_is_kept(mode: str, tmp_path: Path) -> None:
     begin = time.monotonic()
     statuses, _ = run(job(tmp_path, mode, limit=2.0), job(tmp_path))
-    assert time.monotonic() - begin < 2 + 5
+    assert time.monotonic() - begin < 2 + 60
     assert statuses == ["timeout", "ok"]
     reason = record.read(job(tmp_path, mode).path)["reason"]
     assert reason == ("killed after 2 s: about to hang" if mode == "hang" else "killed after 2 s")
@@ -120,7 +122,7 @@ def test_the_limit_is_kept(mode: str, tmp_path: Path) -> None:
 
 def test_what_a_job_leaves_running_is_killed(tmp_path: Path) -> None:
     assert run(job(tmp_path, "orphan"))[0] == ["ok"]
-    wait_for(lambda: not alive(int((tmp_path / "grandchild").read_text())), 5)
+    wait_for(lambda: not alive(int((tmp_path / "grandchild").read_text())))
 
 
 def test_a_job_may_print_without_end(tmp_path: Path) -> None:
@@ -196,7 +198,7 @@ def test_a_job_dies_with_its_launcher(tmp_path: Path) -> None:
     assert alive(pid)
     process.kill()
     process.communicate()
-    wait_for(lambda: not alive(pid), 2)
+    wait_for(lambda: not alive(pid))
     assert not (tmp_path / "runs").exists()
 
 
@@ -221,8 +223,8 @@ def test_twice_stops_now(number: signal.Signals, tmp_path: Path, monkeypatch: py
         time.sleep(0.2)
         process.send_signal(number)
     process.communicate(timeout=30)
-    assert time.monotonic() - begin < 6
+    assert time.monotonic() - begin < 60, "its jobs sleep for 600"
     assert process.returncode == 130
     assert not any(alive(int(row[2])) for row in started(tmp_path))
-    wait_for(lambda: not alive(int((tmp_path / "grandchild").read_text())), 2)
+    wait_for(lambda: not alive(int((tmp_path / "grandchild").read_text())))
     assert not (tmp_path / "runs").exists(), "the same command resumes"

@@ -17,10 +17,11 @@ def test_clock_adds_up_only_what_is_timed() -> None:
     for _ in range(2):
         with clock.timed():
             time.sleep(0.02)
-        assert 0.02 <= clock.last < 0.2
+        assert clock.last >= 0.02
+        before = clock.seconds
         time.sleep(0.03)
-    assert 0.04 <= clock.seconds < 0.06 + 0.2
-    assert clock.seconds > clock.last
+        assert clock.seconds == before, "off the clock"
+    assert clock.seconds >= 0.02 + clock.last
 
 
 def test_clock_turns_the_collector_off_and_on_again() -> None:
@@ -61,8 +62,8 @@ def test_rows_within_takes_all_rows_where_they_fit() -> None:
 
 def test_rows_within_cuts_what_takes_too_long() -> None:
     rows, seconds = rows_within(lambda n: time.sleep(0.002 * n), 1_000_000, 1.0, CPU)
-    assert 250 <= rows <= 500, "500 rows a second, less the overhead of sleeping"
-    assert seconds == pytest.approx(1.0, rel=0.02)
+    assert 100 <= rows <= 500, "500 rows a second, less the overhead of sleeping"
+    assert seconds == pytest.approx(1.0, rel=0.02), "rows are cut to fit the seconds, whatever a row takes"
 
 
 def test_work_counts_the_flops_of_matrix_products_in_both_passes() -> None:

@@ -28,7 +28,7 @@ def transport(problem) -> Transport:
         forward,
         transport_map(problem.target, problem.source),
         problem.source.log_prob,
-        lambda x, t: (1 - t) * x + t * forward(x),
+        path=lambda x, t: (1 - t) * x + t * forward(x),
     )
 
 
@@ -76,11 +76,11 @@ def test_only_in_two_dimensions(tmp_path, rng):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_picture_is_never_overwritten(tmp_path, problem, transport, rng):
+def test_a_picture_takes_the_place_of_an_older_one(tmp_path, problem, transport, rng):
     path = tmp_path / "a.npz"
-    path.write_bytes(b"first")
-    assert not pictures.save(path, problem, transport, rng)
-    assert path.read_bytes() == b"first"
+    path.write_bytes(b"older")
+    assert pictures.save(path, problem, transport, rng)
+    assert "model" in pictures.load(path)
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -105,6 +105,20 @@ def test_a_broken_file_is_named(tmp_path, content):
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"broken\.npz: not a picture"):
         pictures.load(path)
+
+
+def test_a_file_with_any_byte_flipped_is_read_or_named(tmp_path, problem, transport, rng):
+    path = tmp_path / "flipped.npz"
+    pictures.save(path, Problem(problem.source, problem.target, problem.test[:20]), Transport(), rng)
+    whole = path.read_bytes()
+    named = 0
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            pictures.load(path)
+        except ValueError as error:
+            named += "flipped.npz: not a picture" in str(error)
+    assert named > 20
 
 
 def test_a_pickle_is_refused(tmp_path):

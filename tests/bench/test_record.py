@@ -111,11 +111,32 @@ def test_a_real_file_size_limit_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_only_what_dead_processes_left_is_swept(tmp_path: Path) -> None:
-    dead, live, other = (tmp_path / name for name in ("a.json.tmp.999999999", f"a.json.tmp.{os.getpid()}", "b.json"))
-    for path in (dead, live, other):
+    names = ("a.json.tmp.999999999", "b.json.tmp.999999999", f"a.json.tmp.{os.getpid()}", "a.json.tmp.1", "b.json")
+    dead, young, live, anothers, other = (tmp_path / name for name in names)
+    for path in (dead, young, live, anothers, other):
         path.touch()
+        if path != young:
+            os.utime(path, (0, 0))
     sweep_stale(tmp_path)
-    assert set(tmp_path.iterdir()) == {live, other}
+    assert set(tmp_path.iterdir()) == {young, live, anothers, other}
+
+
+def test_writing_over_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "new" / "a"
+    record.write_over(path, b"first")
+    record.write_over(path, b"second")
+    assert path.read_bytes() == b"second"
+
+    def full(*given: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        record.write_over(path, b"third")
+    with pytest.raises(OSError, match="No space"):
+        record.probe(tmp_path / "new")
+    assert path.read_bytes() == b"second"
+    assert list(path.parent.iterdir()) == [path]
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,12 @@ def test_time_to_target_wants_two_in_a_row():
     assert stats.time_to_target(np.array([]), np.array([]), 1.0) is None
 
 
+def test_the_only_validation_of_a_run_needs_no_second():
+    assert stats.time_to_target(np.array([3.0]), np.array([1.0]), 1.0) == 3
+    assert stats.time_to_target(np.array([3.0]), np.array([1.1]), 1.0) is None
+    assert stats.time_to_target(np.array([3.0, 4.0]), np.array([2.0, 1.0]), 1.0) is None
+
+
 def test_common_target_is_the_worst_solvers_median():
     curves = {
         "a": [np.array([3.0, 1.0, 2.0]), np.array([1.5]), np.array([9.0])],

@@ -49,15 +49,27 @@ def test_several_suites_at_once_are_refused() -> None:
         jobs_of(["suite=quick,tabular"])
 
 
+def test_the_hard_limit_leaves_time_to_judge() -> None:
+    from hydra_plugins.isolated import IsolatedLauncher
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        endless, minute = (compose("config", overrides=[f"budget.seconds={s}"]) for s in ("null", 60))
+    assert IsolatedLauncher()._limit(endless) is None
+    assert IsolatedLauncher()._limit(minute) == 3 * 60 + 300 + 8 * 300
+    assert IsolatedLauncher(limit_seconds=5.0)._limit(minute) == 5.0
+
+
 def test_the_quick_suite() -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = compose("config", overrides=["suite=quick"], return_hydra_config=True)
     sweeper = cfg.hydra.sweeper
     jobs = jobs_of([], params=sweeper.params, products=sweeper.products)
     datasets = ("8gaussians", "moons", "breast_cancer", "digits")
-    expected = {f"dataset={d} solver={s} seed={n}" for d in datasets for s in ("otflow", "ffjord") for n in (0, 1, 2)}
-    assert set(jobs) == expected | {f"dataset={d} solver=moments seed=0" for d in datasets}
+    cells = {d: f"dataset={d} budget.seconds={15 if d in datasets[:2] else 6}" for d in datasets}
+    flows = [f"{cells[d]} seed={n} solver={s}" for d in datasets for n in (0, 1, 2) for s in ("otflow", "ffjord")]
+    assert set(jobs) == {*flows, *(f"{cells[d]} seed=0 solver=moments" for d in datasets)}
     assert len(jobs) == 28
+    assert [job for job in jobs if "moments" not in job] == flows, "solvers take turns"
 
 
 def test_published_settings_come_between_configuration_and_suite() -> None:
@@ -67,5 +79,5 @@ def test_published_settings_come_between_configuration_and_suite() -> None:
         quick = compose("config", overrides=["suite=quick", "budget.seconds=7"])
     assert "alpha_nll" not in plain.solver
     assert "alpha_nll" in tuned.solver
-    assert quick.validation.rows == 2000
+    assert quick.validation.rows == 1000
     assert quick.budget.seconds == 7
