@@ -27,10 +27,10 @@ class Transport:
     forward: Map | None = None
     inverse: Map | None = None
     log_prob: Callable[[Points], Values] | None = None
-    log_prob_estimate: Callable[[Points], Values] | None = None
     path: Callable[[Points, float], Points] | None = None
     cost: float | None = None
     parameters: int | None = None
+    log_prob_estimate: Callable[[Points], Values] | None = None
 
 
 class Fit(Protocol):
