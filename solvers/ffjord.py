@@ -18,10 +18,10 @@ from torch import Generator, Tensor, nn
 
 from datasets.base import Density, Measure, Points, Values
 from solvers.adaptive import Evaluations, Integrator, Rates, State
-from solvers.base import Diverged, Transport, probe
+from solvers.base import Diverged, Transport
 from solvers.concatsquash import ACTIVATIONS, ConcatSquash
 from solvers.divergence import directions, hutchinson
-from solvers.train import Batches, Schedule, Training, seeded, unfit
+from solvers.train import Schedule, Training, begin, unfit
 
 EXACT_DIM = 64  # up to here validation takes the exact divergence
 ELEMENTS = 2**22  # rows x dim x width evaluated at a time, which bounds memory
@@ -157,12 +157,15 @@ class FFJORD:
 
     def start(self, source: Measure, target: Measure, rng: Generator) -> "FFJORDFit":
         assert isinstance(target, Density)
-        like = probe(source, rng)
-        with seeded(rng):
-            flow = Flow(source.dim, self.hidden, self.nonlinearity, self.n_blocks, self.time_length)
-        flow.to(device=like.device, dtype=like.dtype)
-        batches = Batches(source, self.batch_size, rng)
-        training = Training(flow, batches, self.schedule(), self.max_steps, self.weight_decay)
+        flow, training = begin(
+            lambda: Flow(source.dim, self.hidden, self.nonlinearity, self.n_blocks, self.time_length),
+            source,
+            rng,
+            self.batch_size,
+            self.schedule(),
+            self.max_steps,
+            self.weight_decay,
+        )
         return FFJORDFit(self, flow, target, training)
 
 

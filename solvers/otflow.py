@@ -16,10 +16,10 @@ import torch
 from torch import Generator, Tensor
 
 from datasets.base import Density, Map, Measure
-from solvers.base import Transport, probe
+from solvers.base import Transport
 from solvers.integrate import integrate as runge_kutta
 from solvers.potential import Evaluation, Potential
-from solvers.train import Batches, Schedule, Training, seeded, unfit
+from solvers.train import Schedule, Training, begin, unfit
 
 ROWS = 2**14  # evaluated at a time, which bounds memory
 
@@ -104,12 +104,15 @@ class OTFlow:
 
     def start(self, source: Measure, target: Measure, rng: Generator) -> "OTFlowFit":
         assert isinstance(target, Density)
-        like = probe(source, rng)
-        with seeded(rng):
-            potential = Potential(source.dim, self.width, self.depth, self.rank)
-        potential.to(device=like.device, dtype=like.dtype)
-        batches = Batches(source, self.batch_size, rng)
-        training = Training(potential, batches, self.schedule(), self.max_steps, self.weight_decay)
+        potential, training = begin(
+            lambda: Potential(source.dim, self.width, self.depth, self.rank),
+            source,
+            rng,
+            self.batch_size,
+            self.schedule(),
+            self.max_steps,
+            self.weight_decay,
+        )
         return OTFlowFit(self, potential, target, training)
 
 

@@ -4,15 +4,17 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
 
 from datasets.base import Density, Measure, Samples
-from solvers.base import Diverged
+from solvers.base import Diverged, probe
 
 DEFAULT_BATCH = 4096
+
+Model = TypeVar("Model", bound=nn.Module)
 
 Loss = Callable[[Tensor], tuple[Tensor, Mapping[str, float]]]  # batch -> (loss, its terms by name)
 
@@ -200,3 +202,20 @@ class Training:
         self.best = state["best"]
         self.best_step = state["best_step"]
         self.stopped = state["stopped"]
+
+
+def begin(
+    build: Callable[[], Model],
+    source: Measure,
+    rng: Generator,
+    batch_size: int | None,
+    schedule: Schedule,
+    max_steps: int | None,
+    weight_decay: float,
+) -> tuple[Model, Training]:
+    """The model that `build` makes from the draws of `rng`, with device and dtype of the source, and its training."""
+    like = probe(source, rng)
+    with seeded(rng):
+        model = build()
+    model.to(device=like.device, dtype=like.dtype)
+    return model, Training(model, Batches(source, batch_size, rng), schedule, max_steps, weight_decay)
