@@ -65,7 +65,7 @@ def test_the_quick_suite() -> None:
     sweeper = cfg.hydra.sweeper
     jobs = jobs_of([], params=sweeper.params, products=sweeper.products)
     datasets = ("8gaussians", "moons", "breast_cancer", "digits")
-    cells = {d: f"dataset={d} budget.seconds={11 if d in datasets[:2] else 5}" for d in datasets}
+    cells = {d: f"dataset={d} budget.seconds={11 if d in datasets[:2] else 4}" for d in datasets}
     flows = [f"{cells[d]} seed={n} solver={s}" for d in datasets for n in (0, 1, 2) for s in ("otflow", "ffjord")]
     assert set(jobs) == {*flows, *(f"{cells[d]} seed=0 solver=moments" for d in datasets)}
     assert len(jobs) == 28
@@ -79,5 +79,5 @@ def test_published_settings_come_between_configuration_and_suite() -> None:
         quick = compose("config", overrides=["suite=quick", "budget.seconds=7"])
     assert "alpha_nll" not in plain.solver
     assert "alpha_nll" in tuned.solver
-    assert quick.validation.rows == 1000
+    assert quick.validation.rows == 500
     assert quick.budget.seconds == 7
