@@ -65,7 +65,7 @@ def test_the_quick_suite() -> None:
     sweeper = cfg.hydra.sweeper
     jobs = jobs_of([], params=sweeper.params, products=sweeper.products)
     datasets = ("8gaussians", "moons", "breast_cancer", "digits")
-    cells = {d: f"dataset={d} budget.seconds={11 if d in datasets[:2] else 4}" for d in datasets}
+    cells = {d: f"dataset={d} budget.seconds={9 if d in datasets[:2] else 4}" for d in datasets}
     flows = [f"{cells[d]} seed={n} solver={s}" for d in datasets for n in (0, 1, 2) for s in ("otflow", "ffjord")]
     assert set(jobs) == {*flows, *(f"{cells[d]} seed=0 solver=moments" for d in datasets)}
     assert len(jobs) == 28
