@@ -76,23 +76,33 @@ class Samples:
 class Truth:
     """What is known exactly about a problem; None where nothing is.
 
-    `cost` is 1/2 W2^2 between source and target, `map` the optimal map from source to target, and
-    `nll` the entropy of the source in nats: no model's expected negative log-likelihood is below it.
+    `cost` is 1/2 W2^2 between source and target, `map` the optimal map from source to target, `inverse` that from
+    target to source, and `nll` the entropy of the source in nats: no model's expected negative log-likelihood is
+    below it. `kl` is the divergence KL(map # source || target) which a relaxed truth (`Problem.relaxed`) leaves;
+    of the transport problem itself it is 0.
     """
 
     cost: float | None = None
     map: Map | None = None
     nll: float | None = None
+    inverse: Map | None = None
+    kl: float | None = None
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Carry `source` to `target`; judged on the points `test` (n, d) of the source."""
+    """Carry `source` to `target`; judged on the points `test` (n, d) of the source.
+
+    `relaxed(weight)`, where it is known, is the truth of the relaxed problem that mean-field-game solvers pose,
+    min over T of 1/2 E|T(x) - x|^2 + weight KL(T # source || target), whose mass stops short of the target
+    (Ruthotto et al. 2020): its `cost`, `map` and `kl`.
+    """
 
     source: Measure
     target: Measure
     test: Tensor
     truth: Truth = field(default_factory=Truth)
+    relaxed: Callable[[float], Truth] | None = None
 
     def to(self, device: torch.device) -> "Problem":
         """The same problem with its stored points on `device` (analytic measures follow their rng)."""

@@ -1,7 +1,7 @@
 """The interface of every solver: `solver.start(source, target, rng)` gives a `Fit`, a fit gives `Transport`s."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
 from torch import Generator, Tensor
@@ -21,7 +21,14 @@ class Transport:
     generating data is `inverse(target.sample(n, rng))`. `log_prob` (n, d) -> (n,) is the density which the
     solver gives the source, in nats, and `log_prob_estimate` a random estimate of it, for methods whose authors
     evaluate it so: timed beside the other, never judged by. `path(x, t)` is the point x(t), t in [0, 1], of the curve
-    that starts at x. `cost` is the solver's own estimate of 1/2 W2^2, `parameters` the number of numbers it has learnt.
+    that starts at x, `velocity(t, x)` (n, d) the field whose curves they are, and `hjb(x)` (n,) the residual
+    int |Phi_t - 1/2 |grad Phi|^2| dt of the Hamilton-Jacobi-Bellman equation along the curve from x, where the
+    velocity is -grad Phi. `cost` is the solver's own estimate of 1/2 W2^2, `parameters` the number of numbers it has
+    learnt. `relaxation` is the weight of KL(push-forward || target) where that penalty stands in place of the
+    constraint: such a transport solves `Problem.relaxed(relaxation)`. `same_law_cost()` is what the solver finds
+    between two samples of one law, as large as those it was given: the bias of a cost between samples.
+    `certificates` are the solver's own: name -> () -> (value, limit), sound where value <= limit; computed off the
+    clock.
     """
 
     forward: Map | None = None
@@ -31,6 +38,11 @@ class Transport:
     cost: float | None = None
     parameters: int | None = None
     log_prob_estimate: Callable[[Points], Values] | None = None
+    velocity: Callable[[float, Points], Points] | None = None
+    hjb: Callable[[Points], Values] | None = None
+    relaxation: float | None = None
+    same_law_cost: Callable[[], float] | None = None
+    certificates: Mapping[str, Callable[[], tuple[float, float]]] = field(default_factory=dict)
 
 
 class Fit(Protocol):
