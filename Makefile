@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 RUN ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench test test-all check-fast lint report data clean
+.PHONY: help setup bench test test-all speed check-fast lint report data clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,11 @@ test: $(READY) ## the fast tests
 
 test-all: $(READY) ## the slow tests too
 	@$(BIN)/python -m pytest -m ""
+
+speed: $(READY) ## time training steps and inference against their matrix products (RUN='-k toy' for some)
+	@mkdir -p results/speed
+	@$(BIN)/python -m pytest tests/speed --benchmark-only --benchmark-quiet --benchmark-json=results/speed/latest.json $(RUN)
+	@$(BIN)/python -m bench.yardstick results/speed/latest.json
 
 check-fast: $(READY) ## exact work counters against the committed ones
 	@$(BIN)/python -m bench.check --counters
