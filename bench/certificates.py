@@ -1,7 +1,7 @@
 """What makes a number void: each certificate is {value, limit, ok}, and a failed one greys the numbers beside it.
 
-A value of None (with ok False) is one that is not finite, or whose computation broke down. What a transport
-cannot give is not certified, and left out.
+A value of None (with ok False) is one that is not finite, or whose computation broke down (then a transport's own
+certificate has no limit either). What a transport cannot give is not certified, and left out.
 """
 
 import math
@@ -20,6 +20,7 @@ NON_FINITE_LIMIT = 0.0
 NLL_EFFORT_LIMIT = 0.01  # nats
 INVERSE_LIMIT = 1e-2
 INTEGRAL_LIMIT = 1e-3
+BIAS_LIMIT = 0.05
 
 ROWS = 2000
 CELLS = {1: 4096, 2: 160}  # a side, by dimension
@@ -37,6 +38,8 @@ def certify(problem: Problem, fit: Fit, transport: Transport, rng: Generator) ->
     * inverse: max |inverse(forward(x)) - x| over the same.
     * nll_effort: |NLL at effort 1 - NLL at effort 2| in nats over the same.
     * density_integral: |integral of exp(log_prob) - 1| in one and two dimensions.
+    * sampling_bias: same_law_cost() / cost, the share of a cost between samples that two samples of one law have too.
+    * the transport's own, under their names.
     """
     test = subset(problem.test, ROWS, rng)
     forward, inverse, log_prob = transport.forward, transport.inverse, transport.log_prob
@@ -49,16 +52,27 @@ def certify(problem: Problem, fit: Fit, transport: Transport, rng: Generator) ->
             certificates["density_integral"] = _judge(
                 lambda: abs(mass(problem, transport, log_prob, rng) - 1), INTEGRAL_LIMIT
             )
-    return certificates
+    if (same_law_cost := transport.same_law_cost) is not None and (cost := transport.cost) is not None:
+        certificates["sampling_bias"] = _judge(lambda: _share(same_law_cost(), cost), BIAS_LIMIT)
+    return certificates | {name: _judged(measure) for name, measure in transport.certificates.items()}
 
 
 def _judge(measure: Callable[[], float], limit: float) -> Certificate:
+    return {**_judged(lambda: (measure(), limit)), "limit": limit}
+
+
+def _judged(measure: Callable[[], tuple[float, float]]) -> Certificate:
+    """The certificate of the value and the limit that `measure` gives; without a limit where it breaks down."""
     try:
-        value = measure()
+        value, limit = measure()
     except Diverged:
-        value = math.nan
+        return {"value": None, "limit": None, "ok": False}
     known = math.isfinite(value)
     return {"value": value if known else None, "limit": limit, "ok": known and value <= limit}
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole > 0 else math.nan
 
 
 def _share_non_finite(transport: Transport, test: Points) -> float:

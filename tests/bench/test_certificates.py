@@ -210,3 +210,30 @@ def test_float32_densities_are_summed_in_float64(rng):
     assert problem.test.dtype == torch.float32
     assert density_on(box_around(problem.test, 0.1), 8, mixture.log_prob).dtype == torch.float64
     assert mass(problem, Transport(log_prob=mixture.log_prob), mixture.log_prob, rng) == pytest.approx(1, abs=1e-5)
+
+
+def test_the_sampling_bias_is_the_share_of_the_cost_between_samples_of_one_law(rng):
+    problem, _ = exact(3, rng)
+    for bias, ok in ((0.049, True), (0.051, False)):
+        said = Transport(cost=2.0, same_law_cost=lambda bias=bias: 2 * bias)
+        found = certify(problem, Answers(said), said, rng)["sampling_bias"]
+        assert found == {"value": pytest.approx(bias), "limit": 0.05, "ok": ok}
+    for bare in (Transport(cost=2.0), Transport(same_law_cost=lambda: 1.0)):
+        assert "sampling_bias" not in certify(problem, Answers(bare), bare, rng)
+    nothing = Transport(cost=0.0, same_law_cost=lambda: 0.0)
+    assert not certify(problem, Answers(nothing), nothing, rng)["sampling_bias"]["ok"]
+
+
+def test_a_transport_brings_certificates_of_its_own(rng):
+    problem, transport = exact(3, rng)
+
+    def breaks():
+        raise Diverged("no convergence")
+
+    own = {"met": lambda: (1.0, 1.0), "missed": lambda: (1.1, 1.0), "nan": lambda: (math.nan, 1.0), "broken": breaks}
+    found = certify(problem, Answers(transport), Transport(certificates=own, same_law_cost=breaks, cost=1.0), rng)
+    assert found["met"] == {"value": 1.0, "limit": 1.0, "ok": True}
+    assert found["missed"] == {"value": 1.1, "limit": 1.0, "ok": False}
+    assert found["nan"] == {"value": None, "limit": 1.0, "ok": False}
+    assert found["broken"] == {"value": None, "limit": None, "ok": False}
+    assert found["sampling_bias"] == {"value": None, "limit": 0.05, "ok": False}

@@ -253,3 +253,101 @@ def test_rows_beyond_the_cap_are_drawn_at_random(rng):
     assert subset(x, 100, rng) is x
     e = Evaluation(problem(standard_normal(1), MAX_ROWS + 1, rng), Transport(inverse=lambda z: z), rng)
     assert len(e.generated) == len(e.held_out) == MAX_ROWS
+
+
+def shifted(weight: float) -> Truth:
+    """The relaxed truth of a problem on the line that stops 1 / weight short of a shift by 2."""
+    stop = 2 - 1 / weight
+    return Truth(cost=stop**2 / 2, map=lambda x: x + stop, kl=1 / (2 * weight**2))
+
+
+def test_what_a_transport_says_of_itself_is_recorded(rng):
+    p = problem(standard_normal(2), 50, rng, truth=False)
+    said = Transport(cost=1.5, relaxation=2.5, same_law_cost=lambda: 0.25, hjb=lambda x: x.square().sum(1))
+    values = evaluate(p, said, rng)
+    names = ("cost_estimate", "relaxation", "same_law_cost")
+    assert [values[name] for name in names] == [1.5, 2.5, 0.25]
+    assert values["hjb_residual"] == pytest.approx(p.test.square().sum(1).mean().item())
+
+
+def test_a_same_law_cost_that_breaks_down_leaves_the_other_metrics(rng):
+    def breaks():
+        raise Diverged("no convergence")
+
+    p = problem(standard_normal(2), 50, rng, truth=False)
+    values = evaluate(p, Transport(cost=1.5, same_law_cost=breaks), rng)
+    assert values["same_law_cost"] is None
+    assert values["cost_estimate"] == 1.5
+
+
+def test_the_bound_of_gaussians_is_their_cost_and_that_of_others_comes_from_moments(rng):
+    source, target = random_gaussian(3, rng), random_gaussian(3, rng)
+    p = Problem(source, target, source.sample(5000, rng))
+    exact = transport_cost(source, target)
+    said = Transport(cost=1.0)
+    assert evaluate(p, said, rng)["cost_bound"] == pytest.approx(exact, rel=1e-12)
+    stored = Problem(Samples(p.test, p.test), target, p.test)
+    found = evaluate(stored, said, rng)["cost_bound"]
+    assert found != exact
+    assert found == pytest.approx(exact, rel=0.05)
+    drawn = Problem(Samples(p.test, p.test), Samples(target.sample(50_000, rng), p.test), p.test)
+    assert evaluate(drawn, said, rng)["cost_bound"] == pytest.approx(found, rel=0.05)
+    assert evaluate(Problem(source, target, p.test[:3]), said, rng)["cost_bound"] is None
+    assert evaluate(p, Transport(log_prob=source.log_prob), rng)["cost_bound"] is None
+
+
+def test_the_inverse_map_is_judged_on_points_of_the_target(rng):
+    source, target = random_gaussian(3, rng), random_gaussian(3, rng)
+    back = transport_map(target, source)
+    p = Problem(source, target, source.sample(20_000, rng), Truth(inverse=back))
+    exact = evaluate(p, Transport(inverse=back), rng)
+    assert exact["l2_uvp_inverse"] == pytest.approx(0, abs=1e-12)
+    assert exact["cosine_inverse"] == pytest.approx(1)
+    shift = torch.tensor([1.0, -2.0, 2.0])
+    off = evaluate(p, Transport(inverse=lambda z: back(z) + shift), rng)
+    assert off["l2_uvp_inverse"] == pytest.approx(100 * 9 / source.covariance.trace().item(), rel=0.02)
+    still = evaluate(p, Transport(inverse=lambda z: z + shift), rng)["cosine_inverse"]
+    moved = back(y := target.sample(20_000, rng)) - y
+    assert still == pytest.approx(((moved @ shift).mean() / (3 * moved.square().sum(1).mean().sqrt())).item(), rel=0.05)
+    assert evaluate(p, Transport(lambda x: x), rng)["l2_uvp_inverse"] is None
+
+
+def test_uvp_2_looks_at_two_coordinates(rng):
+    deviations = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    p = Problem(
+        standard_normal(4), standard_normal(4), torch.randn(100, 4, generator=rng), Truth(map=lambda x: deviations * x)
+    )
+    off = torch.tensor([0.1, 0.2, 100.0, 100.0])
+    values = evaluate(p, Transport(lambda x: deviations * x + off), rng)
+    scatter = (deviations * p.test).var(0, correction=0)
+    assert values["uvp_2"] == pytest.approx(100 * 0.05 / scatter[:2].sum().item())
+    assert values["l2_uvp"] == pytest.approx(100 * 20000.05 / scatter.sum().item())
+
+
+def test_a_relaxed_transport_is_held_against_the_relaxed_truth(rng):
+    target = isotropic(torch.tensor([2.0]), 4.0)
+    p = Problem(standard_normal(1), target, torch.randn(5000, 1, generator=rng), Truth(2.0), relaxed=shifted)
+    # a density whose every gap to the source's is 0.1 nat
+    density = lambda x: p.source.log_prob(x) - 0.1  # noqa: E731
+    values = evaluate(p, Transport(lambda x: x + 1.75, log_prob=density, relaxation=2.0), rng)
+    assert values["transport_cost"] == pytest.approx(1.75**2 / 2)
+    assert values["relaxed_cost_gap"] == pytest.approx(1.75**2 / 1.5**2 - 1)
+    assert values["relaxed_kl_gap"] == pytest.approx(1 / 8 - 0.1)
+    assert values["relaxed_l2_uvp"] == pytest.approx(100 * 0.25**2 / 4)  # the target's own variance
+    assert values["relaxed_uvp_2"] == values["relaxed_l2_uvp"]
+    assert values["cost_gap"] == pytest.approx(1.75**2 / 4 - 1)  # the exact truth keeps its own
+    names = {name for name in METRICS if name.startswith("relaxed_")}
+    for bare in (Transport(lambda x: x + 1.75), Transport(relaxation=2.0)):
+        assert {evaluate(p, bare, rng)[name] for name in names} == {None}
+
+
+def test_without_a_truth_the_cost_gap_is_held_against_a_coupling(rng):
+    source, target = isotropic(torch.zeros(2), 1.0), isotropic(torch.tensor([3.0, 0.0]), 1.0)
+    p = Problem(Samples(x := source.sample(2500, rng), x), target, x)
+    shift = torch.tensor([3.0, 0.0])
+    gap = evaluate(p, Transport(lambda x: x + shift), rng)["cost_gap"]
+    assert abs(gap) < 0.03
+    twice = evaluate(p, Transport(lambda x: x + 2 * shift), rng)["cost_gap"]
+    assert twice == pytest.approx(4 * (1 + gap) - 1)
+    high = standard_normal(4)
+    assert evaluate(problem(high, 50, rng, truth=False), Transport(lambda x: x), rng)["cost_gap"] is None
