@@ -89,6 +89,37 @@ def transport_map(a: Gaussian, b: Gaussian) -> Map:
     return lambda x: b.mean.to(x) + (x - a.mean.to(x)) @ M.to(x).T
 
 
+def divergence(a: Gaussian, b: Gaussian) -> float:
+    """KL(a || b) = 1/2 (tr(B^-1 A) - d + (m_a - m_b)' B^-1 (m_a - m_b) + log det B - log det A), in nats."""
+    spread = (b.whitening @ a.factor).square().sum() + (b.whitening @ (a.mean - b.mean)).square().sum()
+    return (spread.item() - a.dim) / 2 + b.entropy - a.entropy
+
+
+def relaxed_target(a: Gaussian, b: Gaussian, weight: float) -> Gaussian:
+    """The minimiser of 1/2 W2^2(a, mu) + weight KL(mu || b) over all measures mu: a Gaussian, in closed form.
+
+    Both terms are convex along x -> (1 - t) x + t T(x), T the gradient of a convex function, so a stationary mu is
+    optimal. With mu = N(m, S), w the weight and N = `monge_matrix(S, A)`, the map back to a, stationarity reads
+
+        m - m_a + w B^-1 (m - m_b) = 0    and    I - N + w (B^-1 - S^-1) = 0.
+
+    S^-1 = N A^-1 N makes the latter a quadratic equation in X = A^-1/2 N A^-1/2,
+
+        w X^2 + X = R,    R = A^-1/2 (I + w B^-1) A^-1/2,
+
+    whose positive solution has the eigenvectors of R: X^-1 = (I + (I + 4 w R)^1/2) R^-1 / 2, S = A^-1/2 X^-2 A^-1/2.
+    Raises ValueError unless the weight is positive and finite.
+    """
+    if not 0 < weight < math.inf:
+        raise ValueError(f"the weight of a relaxed problem must be positive and finite, not {weight}")
+    identity = torch.eye(a.dim).to(a.mean)
+    mean = torch.linalg.solve(b.covariance + weight * identity, b.covariance @ a.mean + weight * b.mean)
+    unhalf = torch.linalg.inv(psd_root(a.covariance))
+    values, vectors = torch.linalg.eigh(unhalf @ (identity + weight * b.whitening.mT @ b.whitening) @ unhalf)
+    root = unhalf @ (vectors * ((1 + (1 + 4 * weight * values).sqrt()) / (2 * values))) @ vectors.mT
+    return Gaussian(mean, root @ root.mT)
+
+
 def held_out(source: Measure, n: int) -> Points:
     """The n test points of an analytic source: always the same ones, on the CPU."""
     return source.sample(n, torch.Generator().manual_seed(TEST_SEED))
@@ -106,9 +137,9 @@ def random_gaussian(dim: int, rng: Generator) -> Gaussian:
 
 @dataclass(frozen=True)
 class Gaussians:
-    """From one random Gaussian on R^dim to another: cost, map and entropy are known in closed form."""
+    """From one random Gaussian on R^dim to another: all truths, relaxed ones too, are known in closed form."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     dim: int = 2
     seed: int = 0
@@ -122,5 +153,18 @@ class Gaussians:
         """Make the problem; `root` is not read."""
         rng = torch.Generator().manual_seed(self.seed)
         source, target = random_gaussian(self.dim, rng), random_gaussian(self.dim, rng)
-        truth = Truth(transport_cost(source, target), transport_map(source, target), source.entropy)
-        return Problem(source, target, held_out(source, self.n_test), truth)
+
+        def truth(reached: Gaussian) -> Truth:
+            """Of the transport of the source to `reached`, the target itself where nothing is relaxed."""
+            return Truth(
+                cost=transport_cost(source, reached),
+                map=transport_map(source, reached),
+                nll=source.entropy,
+                inverse=transport_map(reached, source),
+                kl=divergence(reached, target),
+            )
+
+        def relaxed(weight: float) -> Truth:
+            return truth(relaxed_target(source, target, weight))
+
+        return Problem(source, target, held_out(source, self.n_test), truth(target), relaxed)

@@ -49,6 +49,31 @@ def isotropic_sliced_w2(length: float, a: float, b: float, dim: int) -> float:
     return math.sqrt(length**2 / dim + (math.sqrt(a) - math.sqrt(b)) ** 2)
 
 
+def relaxed_objective(
+    shift: Tensor, matrix: Tensor, m: Tensor, A: Tensor, n: Tensor, B: Tensor, weight: float
+) -> Tensor:
+    """1/2 E|T(x) - x|^2 + weight KL(T # N(m, A) || N(n, B)) of T(x) = shift + matrix x, from its moments.
+
+    The push-forward is N(shift + matrix m, matrix A matrix'), and E|z|^2 = |E z|^2 + tr cov z.
+    """
+    moved = matrix - torch.eye(len(m)).to(m)
+    cost = ((shift + moved @ m).square().sum() + (moved @ A @ moved.T).trace()) / 2
+    pushed = torch.distributions.MultivariateNormal(shift + matrix @ m, matrix @ A @ matrix.T)
+    return cost + weight * torch.distributions.kl_divergence(pushed, torch.distributions.MultivariateNormal(n, B))
+
+
+def relaxed_normal(m: float, a: float, n: float, b: float, weight: float) -> tuple[float, float]:
+    """Mean and variance of the minimiser of 1/2 W2^2(N(m, a), mu) + weight KL(mu || N(n, b)) on the line.
+
+    With standard deviation s the objective is 1/2 (mean - m)^2 + 1/2 (s - sqrt a)^2
+    + weight ((mean - n)^2 / (2 b) + s^2 / (2 b) - log s) + constant, whence s^2 (1 + weight / b) - s sqrt a = weight.
+    """
+    mean = (m + weight * n / b) / (1 + weight / b)
+    k = 1 + weight / b
+    s = (math.sqrt(a) + math.sqrt(a + 4 * k * weight)) / (2 * k)
+    return mean, s**2
+
+
 class Ridges:
     """The gradient map f(x) = x + sum_i a_i tanh(w_i . x + b_i) w_i of a convex potential, a > 0, W (m, d).
 

@@ -6,7 +6,17 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from datasets.gaussians import Gaussian, Gaussians, monge_matrix, standard_normal, transport_cost
+from datasets.gaussians import (
+    Gaussian,
+    Gaussians,
+    divergence,
+    monge_matrix,
+    random_gaussian,
+    relaxed_target,
+    standard_normal,
+    transport_cost,
+)
+from tests import oracles
 
 CONF = Path(__file__).parents[2] / "bench/conf/dataset"
 DIMS = (1, 2, 7)
@@ -70,6 +80,91 @@ def test_cost_of_commuting_covariances_by_hand():
     assert transport_cost(a, b) == pytest.approx(5.0)
     torch.testing.assert_close(monge_matrix(a.covariance, b.covariance), torch.tensor([1 / 2, 5 / 3]).diag())
     assert transport_cost(a, a) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_inverse_undoes_the_map(problem):
+    for truth in (problem.truth, problem.relaxed(2.5)):
+        torch.testing.assert_close(truth.inverse(truth.map(problem.test)), problem.test)
+        torch.testing.assert_close(truth.map(truth.inverse(problem.test)), problem.test)
+
+
+def test_divergence_is_that_of_torch_distributions(problem):
+    laws = [torch.distributions.MultivariateNormal(g.mean, g.covariance) for g in (problem.source, problem.target)]
+    expected = torch.distributions.kl_divergence(*laws).item()
+    assert divergence(problem.source, problem.target) == pytest.approx(expected)
+    assert problem.truth.kl == pytest.approx(0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("weight", [0.1, 2.5, 40.0])
+@pytest.mark.parametrize("dim", [1, 2, 3, 5])
+def test_relaxed_truth_is_what_minimising_over_affine_maps_finds(dim, weight, tmp_path):
+    problem = Gaussians(dim=dim, seed=3).load(tmp_path)
+    a, b, truth = problem.source, problem.target, problem.relaxed(weight)
+    identity = torch.eye(dim)
+    # over all affine maps x -> shift + matrix x, of which none but the optimal one need be symmetric
+    shift = torch.zeros(dim, requires_grad=True)
+    matrix = identity.clone().requires_grad_()
+    optimiser = torch.optim.LBFGS(
+        [shift, matrix], max_iter=2000, tolerance_grad=1e-11, tolerance_change=1e-16, line_search_fn="strong_wolfe"
+    )
+
+    def objective():
+        optimiser.zero_grad()
+        value = oracles.relaxed_objective(shift, matrix, a.mean, a.covariance, b.mean, b.covariance, weight)
+        value.backward()
+        return value
+
+    optimiser.step(objective)
+    assert truth.cost + weight * truth.kl == pytest.approx(objective().item(), abs=1e-9)
+    x = problem.test[:50]
+    torch.testing.assert_close(truth.map(x), x @ matrix.detach().T + shift.detach(), rtol=0, atol=1e-4)
+
+
+def test_relaxed_truth_is_stationary_and_least_in_every_direction(rng):
+    a, b, weight = random_gaussian(4, rng), random_gaussian(4, rng), 2.5
+    best = relaxed_target(a, b, weight)
+
+    def objective(m, S):
+        mu = Gaussian(m, S)
+        return transport_cost(a, mu) + weight * divergence(mu, b)
+
+    least = objective(best.mean, best.covariance)
+    for _ in range(20):
+        dm, dS = torch.randn(4, generator=rng), torch.randn(4, 4, generator=rng)
+        dS = dS + dS.T
+        rises = [objective(best.mean + h * dm, best.covariance + h * dS) - least for h in (1e-3, -1e-3, 2e-3, -2e-3)]
+        assert min(rises) > 0
+        # twice the step, four times the rise: no term of first order
+        assert (rises[2] + rises[3]) / (rises[0] + rises[1]) == pytest.approx(4, rel=0.01)
+        assert abs(rises[0] - rises[1]) < 0.1 * (rises[0] + rises[1])
+
+
+def test_relaxed_truth_of_commuting_covariances_and_its_limits():
+    a = Gaussian(torch.tensor([1.0, 0.0, 2.0]), torch.tensor([4.0, 9.0, 0.3]).diag())
+    b = Gaussian(torch.tensor([0.0, 2.0, -2.0]), torch.tensor([1.0, 25.0, 0.3]).diag())
+    for weight in (1e-6, 0.3, 2.5, 1e7):
+        mu = relaxed_target(a, b, weight)
+        for i in range(3):
+            mean, variance = oracles.relaxed_normal(
+                a.mean[i].item(), a.covariance[i, i].item(), b.mean[i].item(), b.covariance[i, i].item(), weight
+            )
+            assert mu.mean[i].item() == pytest.approx(mean)
+            assert mu.covariance[i, i].item() == pytest.approx(variance)
+    for weight, limit in ((1e-6, a), (1e7, b)):
+        mu = relaxed_target(a, b, weight)
+        torch.testing.assert_close(mu.mean, limit.mean, rtol=0, atol=1e-4)
+        torch.testing.assert_close(mu.covariance, limit.covariance, rtol=1e-4, atol=1e-5)
+
+
+def test_relaxed_cost_and_divergence_rise_and_fall_with_the_weight(problem):
+    truths = [problem.relaxed(weight) for weight in (0.01, 0.3, 2.5, 30.0, 1e4)]
+    costs, divergences = [t.cost for t in truths], [t.kl for t in truths]
+    assert costs == sorted(costs)
+    assert divergences == sorted(divergences, reverse=True)
+    assert costs[-1] == pytest.approx(problem.truth.cost, rel=1e-3)
+    for weight in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match="positive and finite"):
+            problem.relaxed(weight)
 
 
 def test_standard_normal(rng):
