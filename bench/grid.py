@@ -24,12 +24,17 @@ def box_around(points: Points, margin: float) -> Box:
     return Box(low - margin * side, high + margin * side)
 
 
-def density_on(box: Box, cells: int, log_prob: Callable[[Points], Values]) -> Tensor:
-    """exp(log_prob) in float64 at the corners of `cells`^d cells: shape (cells + 1,) * d, first axis first."""
+def on_grid(box: Box, cells: int, f: Callable[[Points], Values]) -> Tensor:
+    """f in float64 at the corners of `cells`^d cells: shape (cells + 1,) * d, first axis first."""
     axes = [torch.linspace(0, 1, cells + 1).to(box.low) * (b - a) + a for a, b in zip(box.low, box.high, strict=True)]
     corners = torch.stack(torch.meshgrid(*axes, indexing="ij"), -1)
-    values = log_prob(corners.reshape(-1, len(axes)))
-    return values.detach().double().exp().reshape(corners.shape[:-1])
+    values = f(corners.reshape(-1, len(axes)))
+    return values.detach().double().reshape(corners.shape[:-1])
+
+
+def density_on(box: Box, cells: int, log_prob: Callable[[Points], Values]) -> Tensor:
+    """exp(log_prob) as `on_grid` has it."""
+    return on_grid(box, cells, log_prob).exp()
 
 
 def integral(density: Tensor, box: Box) -> float:

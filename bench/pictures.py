@@ -2,6 +2,9 @@
 
     box (2, 2)               low and high corner of the grid, around the test points
     model, truth (160, 160)  densities at the centres of the grid's cells, first axis first
+    potential (160, 160)     Phi(0, x) less its mean, at the same points
+    target_box (2, 2), pushed, target (160, 160)    the same of a grid around the target's points: densities of the
+                             source carried forward and of the target
     test, generated (2000, 2), forward (2000, 2)    test points, points of the model, test points carried over
     paths (17, 64, 2)        the first 64 of `test`, at 17 even times over [0, 1]
 
@@ -9,6 +12,8 @@ What a transport cannot give is not in the file. Reading it needs no torch, and 
 """
 
 import io
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +25,8 @@ from bench.record import write_over
 if TYPE_CHECKING:
     from torch import Generator, Tensor
 
-    from datasets.base import Problem
+    from bench.grid import Box
+    from datasets.base import Points, Problem, Values
     from solvers.base import Transport
 
 GRID = 160
@@ -55,20 +61,28 @@ def load(path: Path) -> Arrays:
 def _draw(problem: "Problem", transport: "Transport", rng: "Generator") -> Arrays:
     import torch
 
-    from bench.grid import Box, box_around, density_on
+    from bench.grid import box_around, density_on, on_grid
     from bench.metrics import subset
     from datasets.base import Density
 
     test = subset(problem.test, POINTS, rng)
     box = box_around(problem.test, MARGIN)
-    half = (box.high - box.low) / (2 * GRID)
-    centres = Box(box.low + half, box.high - half)
+    centres = _centres(box)
     arrays = {"box": _small(torch.stack((box.low, box.high)), np.float32), "test": _small(test, np.float32)}
     # half precision: 1e-3 relative is below what a colour map shows
     if transport.log_prob is not None:
         arrays["model"] = _small(density_on(centres, GRID - 1, transport.log_prob), np.float16)
     if isinstance(problem.source, Density):
         arrays["truth"] = _small(density_on(centres, GRID - 1, problem.source.log_prob), np.float16)
+    if transport.potential is not None:
+        potential = on_grid(centres, GRID - 1, partial(transport.potential, 0.0))
+        arrays["potential"] = _small(potential - potential.mean(), np.float32)
+    if (pushed := _pushed(problem, transport)) is not None and isinstance(problem.target, Density):
+        around = box_around(problem.target.sample(POINTS, rng), MARGIN)
+        inner = _centres(around)
+        arrays["target_box"] = _small(torch.stack((around.low, around.high)), np.float32)
+        arrays["pushed"] = _small(density_on(inner, GRID - 1, pushed), np.float16)
+        arrays["target"] = _small(density_on(inner, GRID - 1, problem.target.log_prob), np.float16)
     if transport.forward is not None:
         arrays["forward"] = _small(transport.forward(test), np.float32)
     if transport.inverse is not None:
@@ -77,6 +91,28 @@ def _draw(problem: "Problem", transport: "Transport", rng: "Generator") -> Array
         times = [i / (TIMES - 1) for i in range(TIMES)]
         arrays["paths"] = _small(torch.stack([transport.path(test[:PATHS], t) for t in times]), np.float16)
     return arrays
+
+
+def _centres(box: "Box") -> "Box":
+    """The box whose corners are the centres of the outermost of GRID x GRID cells."""
+    half = (box.high - box.low) / (2 * GRID)
+    return type(box)(box.low + half, box.high - half)
+
+
+def _pushed(problem: "Problem", transport: "Transport") -> "Callable[[Points], Values] | None":
+    """Log-density of the source carried forward: log p(x) - logdet at y = T(x), logdet = log q(x) - log target(y)."""
+    from datasets.base import Density
+
+    inverse, log_prob = transport.inverse, transport.log_prob
+    source, target = problem.source, problem.target
+    if inverse is None or log_prob is None or not (isinstance(source, Density) and isinstance(target, Density)):
+        return None
+
+    def pushed(y: "Points") -> "Values":
+        x = inverse(y)
+        return source.log_prob(x) - log_prob(x) + target.log_prob(y)
+
+    return pushed
 
 
 def _small(values: "Tensor", dtype: type[np.floating]) -> NDArray[np.floating]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from bench.report import figures, frame, lint, page, render, tables
+from bench.report import figures, frame, lint, page, render, tables, transport, transport_figures
 from bench.report.figures import Drawn
 from bench.report.lint import Group
 from bench.report.page import Picture
@@ -84,15 +84,18 @@ def report(options: Options) -> int:
     console.print(Text(f"{len(records)} records from {read}: {page.statuses(records)}\n"))
     clear(options.out / "tables", (".md", ".tex", ".csv"))
     clear(options.out / "figures", (".pdf", ".png"))
+    figures.use_theme()
     parts = []
     for group in groups:
-        made = tables.all_of(group, options.reference)
-        drawn, unread = figures.all_of(group, options.reference)
+        made = [*tables.all_of(group, options.reference), *transport.all_of(group, options.reference)]
+        shown, unread = figures.pictures_of(group.frame, options.reference)
+        drawn = figures.all_of(group, shown, options.reference)
+        drawn += transport_figures.all_of(group, shown, options.reference)
         problems += [*group.problems, *unread]
         show_group(group, made, console)
         write_tables(made, options.out / "tables")
-        shown = write_figures(drawn, options.out / "figures")
-        parts.append(page.Part(f"part{group.number}", group.title, group.notes, made, shown))
+        written = write_figures(drawn, options.out / "figures")
+        parts.append(page.Part(f"part{group.number}", group.title, group.notes, made, written))
     show_end(lint.why(groups), problems, console)
     html = page.render(records, options.records, problems, lint.why(groups), tables.LEGEND, parts)
     (options.out / "index.html").write_text(html, encoding="utf-8")

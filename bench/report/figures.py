@@ -92,12 +92,15 @@ def style(solver: str) -> Style:
     return Style(OKABE_ITO[i % 6], MARKERS[i % 7], LINES[i % 3])
 
 
-def all_of(group: Group, reference: str) -> tuple[list[Drawn], list[str]]:
-    """Every figure of a group, and a line for each picture that could not be read."""
-    sns.set_theme(style="ticks", rc=RC)
-    shown, problems = _pictures(group.frame, reference)
+def all_of(group: Group, shown: "Shown", reference: str) -> list[Drawn]:
+    """Every figure of a group that any problem has; `shown` holds its pictures."""
     made = [quality(group, reference), *_two_dimensional(shown, reference, group.suffix)]
-    return [drawn for drawn in made if drawn is not None], problems
+    return [drawn for drawn in made if drawn is not None]
+
+
+def use_theme() -> None:
+    """Set what all figures share."""
+    sns.set_theme(style="ticks", rc=RC)
 
 
 # Quality against wall time
@@ -124,7 +127,7 @@ def quality(group: Group, reference: str) -> Drawn | None:
         axis.set_visible(False)
     figure.supxlabel("seconds on the step clock", fontsize=8)
     figure.supylabel("NLL above the best (nat)", fontsize=8)
-    _legend(figure, axes, reference)
+    legend(figure, axes, reference)
     caption = (
         f"Validation NLL above the lowest one of the panel, cut at {FLOOR} nat, against step seconds. Thick: median "
         "over seeds; thin: a run each; grey line: the common target q; a lone marker is a solver of one step."
@@ -186,7 +189,8 @@ def median_curve(curves: Sequence[Curve], points: int = 60) -> tuple[np.ndarray,
     return seconds, np.median([np.interp(np.log(seconds), np.log(c.seconds), c.nll) for c in curves], axis=0)
 
 
-def _legend(figure: Figure, axes: np.ndarray, reference: str) -> None:
+def legend(figure: Figure, axes: np.ndarray, reference: str) -> None:
+    """One legend above all axes, in the order of tables."""
     found: dict[str, Artist] = {}
     for axis in axes.flat:
         handles, shown = axis.get_legend_handles_labels()
@@ -202,8 +206,11 @@ def _legend(figure: Figure, axes: np.ndarray, reference: str) -> None:
 Shown = dict[str, dict[str, Arrays]]  # dataset -> solver -> arrays
 
 
-def _pictures(frame: pd.DataFrame, reference: str) -> tuple[Shown, list[str]]:
-    """For each dataset and solver, at its best setting, the picture of the run with the median NLL."""
+def pictures_of(frame: pd.DataFrame, reference: str) -> tuple[Shown, list[str]]:
+    """For each dataset and solver, at its best setting, the picture of the run with the median NLL.
+
+    And a line for each picture that could not be read.
+    """
     shown: Shown = {}
     problems = []
     for dataset, part in frame.groupby("dataset"):
@@ -238,7 +245,8 @@ def _path(row: pd.Series) -> Path:
 # what reading an archive that is torn, encrypted or of another kind raises; ValueError is pictures.load's own
 DAMAGED = (OSError, KeyError, TypeError, zlib.error, RuntimeError, MemoryError)  # NotImplementedError is a RuntimeError
 SHAPES = {"box": (2, 2), "model": (-1, -1), "truth": (-1, -1), "test": (-1, 2), "generated": (-1, 2),
-          "forward": (-1, 2), "paths": (-1, -1, 2)}  # fmt: skip
+          "forward": (-1, 2), "paths": (-1, -1, 2), "potential": (-1, -1), "target_box": (2, 2), "pushed": (-1, -1),
+          "target": (-1, -1)}  # fmt: skip
 
 
 def _check(path: Path, arrays: Arrays) -> None:
@@ -253,21 +261,32 @@ def _check(path: Path, arrays: Arrays) -> None:
 
 def _two_dimensional(shown: Shown, reference: str, suffix: str) -> Iterator[Drawn]:
     if any("model" in a for row in shown.values() for a in row.values()):
-        figure = _grid(shown, reference, "truth", _truth_density, _density)
+        figure = _grid(shown, reference, "truth", _truth_density, _density, "model")
         yield Drawn(f"densities{suffix}", figure, "Densities, one colour scale a row: 0 to the highest of the truth.")
     if any("generated" in a for row in shown.values() for a in row.values()):
         figure = _grid(shown, reference, "test points", _test_points, _generated)
         yield Drawn(f"samples{suffix}", figure, "Test points, and as many points drawn from each model.")
     if any("paths" in a for row in shown.values() for a in row.values()):
         figure = _grid(shown, reference, None, None, _trajectories)
-        yield Drawn(f"trajectories{suffix}", figure, "Paths of 64 test points (dots) to the normal (crosses).")
+        yield Drawn(f"trajectories{suffix}", figure, "Paths of 64 test points (dots) to the target (crosses).")
+    if any("pushed" in a for row in shown.values() for a in row.values()):
+        figure = _grid(shown, reference, "target", _target_density, _pushed_density, "pushed")
+        caption = "Densities of the source carried forward, one colour scale a row: 0 to the highest of the target."
+        yield Drawn(f"push_forward{suffix}", figure, caption)
+    if any("potential" in a for row in shown.values() for a in row.values()):
+        figure = _grid(shown, reference, None, None, _potential)
+        yield Drawn(
+            f"potentials{suffix}", figure, "Potentials at t = 0, less their means: the velocity is down the slope."
+        )
 
 
 Draw = Callable[[Axes, Arrays, float], None]
 
 
-def _grid(shown: Shown, reference: str, first: str | None, draw_first: Draw | None, draw: Draw) -> Figure:
-    """A row per dataset; columns: `first`, if any, then each solver."""
+def _grid(
+    shown: Shown, reference: str, first: str | None, draw_first: Draw | None, draw: Draw, density: str = "model"
+) -> Figure:
+    """A row per dataset; columns: `first`, if any, then each solver. `density` sets the colour scale of a row."""
     names = by_reference((solver for row in shown.values() for solver in row), reference)
     columns = ([first] if first else []) + names
     side = min(1.5, (WIDTH - 0.3) / len(columns))
@@ -280,7 +299,7 @@ def _grid(shown: Shown, reference: str, first: str | None, draw_first: Draw | No
     )
     for line, (dataset, row) in zip(axes, shown.items(), strict=True):
         one = next(iter(row.values()))
-        top = _top(row)
+        top = _top(row, density)
         for axis, name in zip(line, columns, strict=True):
             _frame(axis, one["box"])
             if name == first and draw_first is not None:
@@ -295,12 +314,15 @@ def _grid(shown: Shown, reference: str, first: str | None, draw_first: Draw | No
     return figure
 
 
-def _top(row: dict[str, Arrays]) -> float:
+TRUTH = {"model": "truth", "pushed": "target"}  # what each density is held to
+
+
+def _top(row: dict[str, Arrays], density: str) -> float:
     """The end of the colour scale: the truth's peak, else the 99.9 % quantile of the models."""
-    one = next(iter(row.values()))
-    if "truth" in one:
-        return float(one["truth"].max())
-    return max((float(np.quantile(a["model"], 0.999)) for a in row.values() if "model" in a), default=1.0)
+    for a in row.values():
+        if TRUTH[density] in a:
+            return float(a[TRUTH[density]].max())
+    return max((float(np.quantile(a[density], 0.999)) for a in row.values() if density in a), default=1.0)
 
 
 def _frame(axis: Axes, box: np.ndarray) -> None:
@@ -326,6 +348,30 @@ def _truth_density(axis: Axes, a: Arrays, top: float) -> None:
 
 def _density(axis: Axes, a: Arrays, top: float) -> None:
     _image(axis, a.get("model"), a["box"], top)
+
+
+def _target_density(axis: Axes, a: Arrays, top: float) -> None:
+    _inner(axis, a, "target", top)
+
+
+def _pushed_density(axis: Axes, a: Arrays, top: float) -> None:
+    _inner(axis, a, "pushed", top)
+
+
+def _inner(axis: Axes, a: Arrays, name: str, top: float) -> None:
+    """A density around the target's points."""
+    if name not in a or "target_box" not in a:
+        return _missing(axis)
+    _frame(axis, a["target_box"])
+    _image(axis, a[name], a["target_box"], top)
+
+
+def _potential(axis: Axes, a: Arrays, top: float) -> None:
+    if (values := a.get("potential")) is None:
+        return _missing(axis)
+    (left, bottom), (right, upper) = a["box"]
+    axis.imshow(values.T, origin="lower", extent=(left, right, bottom, upper), cmap="cividis")
+    axis.contour(values.T, levels=9, extent=(left, right, bottom, upper), colors="white", linewidths=0.4)
 
 
 def _points(axis: Axes, points: np.ndarray | None) -> None:

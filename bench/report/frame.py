@@ -4,7 +4,8 @@ Columns: `key`, `folder`, `solver`, `dataset`, `setting` (what sets it apart fro
 dataset), `label` (the solver, with a letter where it has several settings), `seed`, `status`, `reason`, the environment
 (lint.ENVIRONMENT), `noisy`, `budget`, `protocol` (validation and dataset, as JSON), `budget_seconds`, `commit`,
 `failed` (names of failed certificates), `test_rows` (of the whole test set; where no record tells, the most that any
-run evaluated), `curve` (a Curve), and every metric and cost of the record under its own name, NaN where absent.
+run evaluated), `family` and `dim` (of a dataset that comes in several dimensions, else its name and NaN), `curve` (a
+Curve), and every metric and cost of the record under its own name, NaN where absent.
 """
 
 import json
@@ -22,7 +23,13 @@ from bench import record
 from bench.names import dataset_name, solver_name
 from bench.record import Record
 
-METRICS = ("nll", "nll_stderr", "nll_gap", "mmd", "inverse_error_mean", "inverse_error_max")
+METRICS = (
+    *("nll", "nll_stderr", "nll_gap", "mmd", "inverse_error_mean", "inverse_error_max"),
+    *("transport_cost", "cost_estimate", "cost_gap", "cost_bound", "same_law_cost"),
+    *("l2_uvp", "uvp_2", "l2_uvp_inverse", "cosine"),
+    *("relaxation", "relaxed_cost_gap", "relaxed_kl_gap", "relaxed_l2_uvp", "relaxed_uvp_2", "hjb_residual"),
+    *("upwind_cost", "upwind_kl", "upwind_objective", "upwind_objective_backward"),
+)
 EXTRA = ("test_rows", "estimate_seconds", "estimate_spread")  # costs that not every record has
 COSTS = tuple(dict.fromkeys([*(n for n in record.COST if not n.endswith(("_repeats", "step_seconds"))), *EXTRA]))
 BASELINE = "moments"
@@ -80,13 +87,17 @@ def by_reference(labels: Iterable[str], reference: str) -> list[str]:
 def _row(one: Record, folder: Path) -> dict[str, Any]:
     config, env = one["config"], one["env"]
     solver, dataset = config["solver"], config["dataset"]
+    name = clean(dataset_name(dataset), 40)
+    family, _, dim = name.partition(" d=")
     budget = config.get("budget") or {}
     return {
         **{name: _number(value) for name, value in {**one["metrics"], **one["cost"]}.items()},
         "key": one["key"],
         "folder": folder,
         "solver": clean(solver_name(solver), 30),
-        "dataset": clean(dataset_name(dataset), 40),
+        "dataset": name,
+        "family": family,
+        "dim": float(dim) if dim.isdigit() else math.nan,
         "setting": canonical(solver),
         "seed": _seed(config["seed"]),
         "status": one["status"],

@@ -18,7 +18,8 @@ VOID = "†"
 class Cell:
     """What a table shows at one place, and the number behind it with its interval.
 
-    `void`: a certificate failed, so that the number is grey and ranked nowhere. `best`: shown in bold.
+    `void`: a certificate failed, so that the number is grey and ranked nowhere. `best`: shown in bold. `quoted`:
+    published by others, grey.
     """
 
     text: str
@@ -27,6 +28,11 @@ class Cell:
     high: float = math.nan
     void: bool = False
     best: bool = False
+    quoted: bool = False
+
+    @property
+    def grey(self) -> bool:
+        return self.void or self.quoted
 
     def __str__(self) -> str:
         return self.text + VOID if self.void else self.text
@@ -61,7 +67,7 @@ def show(table: Table, console: Console) -> None:
         wraps = table.text or any(" " in cells[i].text for _, cells in table.rows)
         grid.add_column(Text(name), justify="left" if table.text else "right", no_wrap=not wraps)
     for label, cells in table.rows:
-        grid.add_row(Text(label), *(Text(str(c), style="dim" if c.void else "bold" if c.best else "") for c in cells))
+        grid.add_row(Text(label), *(Text(str(c), style="dim" if c.grey else "bold" if c.best else "") for c in cells))
     console.print(Text(table.title, style="bold"))
     console.print(grid)
     for note in table.notes:
@@ -126,7 +132,7 @@ def latex(table: Table) -> str:
 
 
 def _css(cell: Cell) -> str:
-    return "color: gray" if cell.void else "font-weight: bold" if cell.best else ""
+    return "color: gray" if cell.grey else "font-weight: bold" if cell.best else ""
 
 
 def _tex(text: str) -> str:

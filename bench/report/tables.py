@@ -6,7 +6,7 @@ never dropped. Intervals need MIN_SEEDS seeds.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -36,6 +36,8 @@ LEGEND = (
     f"No MMD: below {MMD_FLOOR:g} in every run of the problem, where its kernel tells no two rows apart.",
     "Seconds are of the step clock, which validation stops; density and samples: as many points as the test set has.",
 )
+
+Runs = dict[str, pd.DataFrame]  # label -> the runs of a solver at one setting
 
 ALWAYS = ("finite",)
 DENSITY = (*ALWAYS, "nll_effort", "density_integral")
@@ -69,7 +71,7 @@ class Times:
 
 @dataclass(frozen=True)
 class Quantity:
-    """A column of the table of a dataset: runs -> a number each. `voided_by` names certificates."""
+    """A column of a table: runs -> a number each. `voided_by` names certificates."""
 
     heading: str
     of: Callable[[pd.DataFrame], pd.Series]
@@ -154,12 +156,12 @@ def summary(group: Group, dataset: str, reference: str) -> Table:
     part = _told_apart(group.frame[group.frame["dataset"] == dataset])
     lint.one_environment(part)
     goal = target(part)
-    runs = {label: part[part["label"] == label] for label in by_reference(part["label"], reference)}
+    runs = by_label(part, reference)
     reached = {label: goal is not None and times(rows, goal.q, part).mark == "" for label, rows in runs.items()}
     columns = {"runs": [_counts(rows) for rows in runs.values()]}
-    columns |= {q.heading: _column(runs, q, reached) for q in (*QUALITY, SIZE)}
+    columns |= {q.heading: cells_of(runs, q, reached) for q in (*QUALITY, SIZE)}
     columns |= {"seconds\nto q": _time_column(runs, goal, part)}
-    columns |= {q.heading: _column(runs, q, reached) for q in COST}
+    columns |= {q.heading: cells_of(runs, q, reached) for q in COST}
     columns = {name: cells for name, cells in columns.items() if any(cell != NOTHING for cell in cells)}
     rows = list(zip(runs, zip(*columns.values(), strict=True), strict=True))
     if BASELINE not in set(part["solver"]):
@@ -172,17 +174,26 @@ def _summary_notes(part: pd.DataFrame, goal: Target | None) -> list[str]:
     notes = ["No solver ended with a finite validation NLL: there is no target q."]
     if goal is not None:
         notes = [f"q = {goal.q:.3f} nats{goal.mark}" + _still(goal)]
-    named = part[part["setting"] != ""].drop_duplicates("label")
-    notes += [f"{label}: {setting}" for label, setting in zip(named["label"], named["setting"], strict=True)]
+    notes += settings(part)
     noisy = part[part["noisy"]]
     if len(noisy):
         notes.append(f"Do not quote the seconds of {', '.join(_runs(noisy))}: others used the processor.")
     cut = part[part["evaluate_rows"] < part["test_rows"]].groupby("label")["evaluate_rows"]
     notes += [f"Density and samples of {label} extrapolated from {rows.min():,.0f} rows." for label, rows in cut]
     notes += [_estimated(str(label), rows) for label, rows in part[part["estimate_seconds"] > 0].groupby("label")]
-    broken = part[part["failed"].map(bool)].groupby("label")["failed"]
-    notes += [f"† {label} fails {', '.join(sorted(set().union(*names)))}." for label, names in broken]
-    return notes
+    return notes + broken(part)
+
+
+def settings(part: pd.DataFrame) -> list[str]:
+    """A note for each label that is one of several settings of a solver."""
+    named = part[part["setting"] != ""].drop_duplicates("label")
+    return [f"{label}: {setting}" for label, setting in zip(named["label"], named["setting"], strict=True)]
+
+
+def broken(part: pd.DataFrame) -> list[str]:
+    """A note for each label whose certificates failed."""
+    failed = part[part["failed"].map(bool)].groupby("label")["failed"]
+    return [f"† {label} fails {', '.join(sorted(set().union(*names)))}." for label, names in failed]
 
 
 def _estimated(label: str, rows: pd.DataFrame) -> str:
@@ -214,15 +225,21 @@ def _counts(runs: pd.DataFrame) -> Cell:
     return Cell(",\n".join(f"{n} {status}" for status, n in counts.items()))
 
 
-def _column(runs: dict[str, pd.DataFrame], quantity: Quantity, reached: dict[str, bool]) -> list[Cell]:
-    cells = [_cell(rows, quantity) for rows in runs.values()]
+def by_label(part: pd.DataFrame, reference: str) -> Runs:
+    """The runs of each solver and setting, in the order of tables."""
+    return {label: part[part["label"] == label] for label in by_reference(part["label"], reference)}
+
+
+def cells_of(runs: Runs, quantity: Quantity, reached: Mapping[str, bool]) -> list[Cell]:
+    """A column: a cell for each of `runs`, the best of those that may be ranked in bold."""
+    cells = [cell_of(rows, quantity) for rows in runs.values()]
     if not quantity.ranked:
         return cells
     fair = [not quantity.timed or reached[label] for label in runs]
     return _bold(cells, fair)
 
 
-def _cell(runs: pd.DataFrame, quantity: Quantity) -> Cell:
+def cell_of(runs: pd.DataFrame, quantity: Quantity) -> Cell:
     values = _values(runs, quantity)
     if not len(values):
         return NOTHING

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +30,7 @@ def transport(problem) -> Transport:
         transport_map(problem.target, problem.source),
         problem.source.log_prob,
         path=lambda x, t: (1 - t) * x + t * forward(x),
+        potential=lambda t, x: (1 - t) * x[:, 0] + 3.0,
     )
 
 
@@ -38,15 +40,35 @@ def test_a_picture_holds_everything(tmp_path, problem, transport, rng):
     found = pictures.load(path)
     assert {name: values.shape for name, values in found.items()} == {
         "box": (2, 2), "test": (2000, 2), "model": (160, 160), "truth": (160, 160),
-        "forward": (2000, 2), "generated": (2000, 2), "paths": (17, 64, 2),
+        "forward": (2000, 2), "generated": (2000, 2), "paths": (17, 64, 2), "potential": (160, 160),
+        "target_box": (2, 2), "pushed": (160, 160), "target": (160, 160),
     }  # fmt: skip
-    assert path.stat().st_size < 200_000
+    assert path.stat().st_size < 250_000
     np.testing.assert_allclose(found["paths"][0], found["test"][:64], atol=1e-2)
     np.testing.assert_allclose(found["paths"][-1], found["forward"][:64], atol=1e-2)
     middle = (found["test"][:64] + found["forward"][:64]) / 2
     np.testing.assert_allclose(found["paths"][8], middle, atol=1e-2)
     for points, law in (("forward", problem.target), ("generated", problem.source), ("test", problem.source)):
         np.testing.assert_allclose(np.cov(found[points].T), law.covariance, atol=0.2)
+
+
+def test_the_source_carried_by_the_optimal_map_has_the_density_of_the_target(tmp_path, problem, transport, rng):
+    assert pictures.save(tmp_path / "a.npz", problem, transport, rng)
+    found = pictures.load(tmp_path / "a.npz")
+    assert found["target"].max() == pytest.approx(1 / (2 * np.pi), rel=2e-3)
+    np.testing.assert_allclose(found["pushed"], found["target"], atol=2e-3)
+    wrong = replace(transport, log_prob=lambda x: problem.source.log_prob(x) + np.log(2.0))
+    assert pictures.save(tmp_path / "b.npz", problem, wrong, rng)
+    found = pictures.load(tmp_path / "b.npz")
+    np.testing.assert_allclose(found["pushed"], found["target"] / 2, atol=2e-3)
+
+
+def test_the_potential_is_that_at_the_start_less_its_mean(tmp_path, problem, transport, rng):
+    assert pictures.save(tmp_path / "a.npz", problem, transport, rng)
+    found = pictures.load(tmp_path / "a.npz")
+    (low, _), (high, _) = found["box"].astype(float)
+    expected = low + (np.arange(160) + 0.5) / 160 * (high - low) - (low + high) / 2
+    np.testing.assert_allclose(found["potential"], np.repeat(expected[:, None], 160, 1), atol=1e-4)
 
 
 def test_densities_are_those_at_the_centres_of_cells(tmp_path, problem, transport, rng):
@@ -109,7 +131,8 @@ def test_a_broken_file_is_named(tmp_path, content):
 
 def test_a_file_with_any_byte_flipped_is_read_or_named(tmp_path, problem, transport, rng):
     path = tmp_path / "flipped.npz"
-    pictures.save(path, Problem(problem.source, problem.target, problem.test[:20]), Transport(), rng)
+    source = Samples(problem.test[:20], problem.test[:5])  # no density: a small file
+    pictures.save(path, Problem(source, problem.target, problem.test[:20]), Transport(), rng)
     whole = path.read_bytes()
     named = 0
     for place in range(len(whole)):

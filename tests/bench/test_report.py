@@ -476,7 +476,7 @@ def test_no_picture_ends_the_report(error, tmp_path, monkeypatch):
     fake.store(tmp_path, [fake.make()], pictures=True)
     monkeypatch.setattr(figures.pictures, "load", load)
     (only,) = lint.groups(frame.load([tmp_path])[0])
-    _, problems = figures.all_of(only, "otflow")
+    _, problems = figures.pictures_of(only.frame, "otflow")
     assert len(problems) == 1
     assert "torn" in problems[0]
 
@@ -489,7 +489,7 @@ def test_a_dollar_in_a_name_is_no_mathematics(tmp_path):
     fake.picture(picture, 0.3)
     arrays = figures.pictures.load(picture)
     grid = list(figures._two_dimensional({name: {"$x_{$": arrays}}, "otflow", ""))
-    for drawn in [*figures.all_of(only, "otflow")[0], *grid]:
+    for drawn in [*figures.all_of(only, {}, "otflow"), *grid]:
         drawn.figure.savefig(io.BytesIO())  # raises where it takes the name for mathematics
         figures.close(drawn.figure)
 

@@ -1,0 +1,152 @@
+"""The tables of transport problems: what was found beside what is true, and errors against dimension.
+
+Two problems have two truths. A map solver is held to the optimal map; a solver of the relaxed problem, cost + weight x
+KL(push-forward || target), is held to that problem's own minimiser, and its table says with which weight.
+"""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from bench.report import lint, tables
+from bench.report.frame import by_reference
+from bench.report.lint import Group
+from bench.report.render import NOTHING, Cell, Table
+from bench.report.tables import ALWAYS, SAMPLES, Quantity, column, significant
+
+PUBLISHED = Path("results/paper/w2benchmark.csv")
+BENCHMARK = "w2benchmark"  # the problems that the published values are of
+TABLE_2 = "Gaussian-mixture pairs (HD)"
+
+COSTS = (*ALWAYS, "sampling_bias", "marginals", "mass", "duality_gap")
+
+
+EXACT = (
+    Quantity("its own\nestimate", column("cost_estimate"), significant, COSTS, ranked=False),
+    Quantity("cost of\nits map", column("transport_cost"), significant, ranked=False),
+    Quantity("gap to\ntruth %", column("cost_gap", 100.0), significant, COSTS, ranked=False),
+    Quantity("lower\nbound", column("cost_bound"), significant, ranked=False),
+    Quantity("same-law\ncost", column("same_law_cost"), significant, ranked=False),
+    Quantity("L2-UVP\n%", column("l2_uvp"), significant),
+    Quantity("of x1, x2\n%", column("uvp_2"), significant),
+    Quantity("inverse\nL2-UVP %", column("l2_uvp_inverse"), significant),
+    Quantity("cosine", column("cosine"), lambda value: f"{value:.4f}", ranked=False),
+    Quantity("params", column("parameters"), tables.whole, ranked=False),
+    Quantity("seconds", column("fit_seconds"), significant, ranked=False),
+)
+RELAXED = (
+    Quantity("weight\nof KL", column("relaxation"), significant, ranked=False),
+    Quantity("cost L", column("transport_cost"), significant, ranked=False),
+    Quantity("gap to\ntruth %", column("relaxed_cost_gap", 100.0), significant, ranked=False),
+    Quantity("KL", column("nll_gap"), significant, ranked=False),
+    Quantity("KL minus\ntruth", column("relaxed_kl_gap"), significant, ranked=False),
+    Quantity("L2-UVP\n%", column("relaxed_l2_uvp"), significant),
+    Quantity("of x1, x2\n%", column("relaxed_uvp_2"), significant),
+    Quantity("HJB\nresidual", column("hjb_residual"), significant),
+    Quantity("inverse\nerror", column("inverse_error_mean"), significant, SAMPLES),
+    Quantity("upwind\nL", column("upwind_cost"), significant, ranked=False),
+    Quantity("upwind\nKL", column("upwind_kl"), significant, ranked=False),
+    Quantity("upwind\nobjective", column("upwind_objective"), significant, ranked=False),
+    Quantity("backward\nobjective", column("upwind_objective_backward"), significant, ranked=False),
+    Quantity("s a\nstep", column("seconds_per_step"), significant, ranked=False),
+)
+LEGEND = (
+    "Costs are 1/2 W2². The gap is of the cost of its map, where it has one. Same-law cost: what the solver finds "
+    "between two samples of one law, its bias. L2-UVP: 100 E|T - T*|² / tr Cov, over all coordinates, and over the "
+    "first two, in which the mixtures differ.",
+)
+RELAXED_LEGEND = (
+    "Held to the minimiser of L + weight x KL(push-forward || target), not to the optimal map. Upwind: its velocity "
+    "on a grid of 256 x 256 cells, first order, forward from the source and backward from the target.",
+)
+
+
+def all_of(group: Group, reference: str) -> list[Table]:
+    """Every table of the transport problems of a group, in reading order."""
+    datasets = sorted(group.frame["dataset"].unique())
+    made = [table(group, name, reference) for table in (exact, relaxed) for name in datasets]
+    made += [by_dimension(group, family, reference) for family in families(group.frame)]
+    return [table for table in made if table.rows]
+
+
+def exact(group: Group, dataset: str, reference: str) -> Table:
+    """Cost and map of each solver beside the truth; no rows where nothing is known of it."""
+    part = group.frame[group.frame["dataset"] == dataset]
+    known = part[["cost_gap", "l2_uvp", "same_law_cost"]].notna().any(axis=None)
+    shown = part if known else part[:0]
+    return _table(group, f"{dataset}_transport", f"{dataset}: cost and map", shown, EXACT, LEGEND, reference)
+
+
+def relaxed(group: Group, dataset: str, reference: str) -> Table:
+    """The solvers of the relaxed problem, beside its minimiser."""
+    part = group.frame[(group.frame["dataset"] == dataset) & group.frame["relaxation"].notna()]
+    return _table(
+        group, f"{dataset}_relaxed", f"{dataset}: the relaxed problem", part, RELAXED, RELAXED_LEGEND, reference
+    )
+
+
+def _table(
+    group: Group,
+    name: str,
+    title: str,
+    part: pd.DataFrame,
+    quantities: Sequence[Quantity],
+    legend: tuple[str, ...],
+    reference: str,
+) -> Table:
+    runs = tables.by_label(part, reference)
+    if not runs:
+        return Table(name + group.suffix, title, "solver", [], [])
+    lint.one_environment(part)
+    columns = {q.heading: tables.cells_of(runs, q, {}) for q in quantities}
+    columns = {heading: cells for heading, cells in columns.items() if any(cell != NOTHING for cell in cells)}
+    rows = list(zip(runs, zip(*columns.values(), strict=True), strict=True))
+    notes = tables.settings(part) + tables.broken(part)
+    return Table(name + group.suffix, title, "solver", list(columns), rows, notes, legend)
+
+
+# Against dimension
+
+
+def families(frame: pd.DataFrame) -> list[str]:
+    """The problems that were run in several dimensions and whose map is known."""
+    known = frame[frame[["l2_uvp", "relaxed_uvp_2"]].notna().any(axis=1)]
+    several = known.groupby("family")["dim"].nunique() > 1
+    return sorted(several[several].index)
+
+
+def by_dimension(group: Group, family: str, reference: str) -> Table:
+    """L2-UVP in per cent, a column per dimension; published values in rows of their own."""
+    part = group.frame[group.frame["family"] == family]
+    dims = sorted({int(d) for d in part["dim"].dropna()})
+    quantity = Quantity("", column("l2_uvp"), significant)
+    rows: list[tuple[str, Sequence[Cell]]] = []
+    for solver in by_reference(part["solver"], reference):
+        runs = part[part["solver"] == solver]
+        cells = [tables.cell_of(tables.best_setting(runs[runs["dim"] == d]), quantity) for d in dims]
+        if any(cell != NOTHING for cell in cells):
+            rows.append((solver, cells))
+    notes = []
+    if family == BENCHMARK:
+        rows += published(dims)
+        notes = ["Grey: published, Korotin et al. 2021 (arXiv 2106.01954), table 2, and rows that later papers add."]
+    title = f"{family}: L2-UVP in % against dimension"
+    return Table(f"{family}_dimension{group.suffix}", title, "solver", [f"d = {d}" for d in dims], rows, notes, LEGEND)
+
+
+def published(dims: Sequence[int]) -> list[tuple[str, Sequence[Cell]]]:
+    """Published L2-UVP of each method that has a value in one of `dims`; none where the file is not there."""
+    if not PUBLISHED.exists():
+        return []
+    values = pd.read_csv(PUBLISHED)
+    values = values.assign(l2_uvp_percent=pd.to_numeric(values["l2_uvp_percent"], errors="coerce"))  # some say ">100"
+    values = values[(values["experiment"] == TABLE_2) & values["l2_uvp_percent"].notna()]
+    rows = []
+    for method, found in values.groupby("method"):
+        by_dim = dict(zip(found["dim"], found["l2_uvp_percent"], strict=True))
+        if any(d in by_dim for d in dims):
+            cells = [Cell(f"{by_dim[d]:g}", float(by_dim[d]), quoted=True) if d in by_dim else NOTHING for d in dims]
+            rows.append((f"{method} (published)", cells))
+    return sorted(rows, key=lambda row: [c.value if not math.isnan(c.value) else math.inf for c in row[1]])

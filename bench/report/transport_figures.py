@@ -1,0 +1,101 @@
+"""The figures of transport problems: characteristics over each other, and errors against dimension."""
+
+from collections.abc import Iterator
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from bench.report import figures, tables, transport
+from bench.report.figures import WIDTH, Drawn, Shown, style
+from bench.report.frame import by_reference
+from bench.report.lint import Group
+
+CURVES = 24  # characteristics drawn of each solver
+
+ERRORS = {  # column -> (label of the axis, factor to per cent)
+    "l2_uvp": ("L2-UVP (%)", 1.0),
+    "uvp_2": ("L2-UVP of x1, x2 (%)", 1.0),
+    "relaxed_uvp_2": ("L2-UVP of x1, x2,\nrelaxed (%)", 1.0),
+    "cost_gap": ("|cost gap| (%)", 100.0),
+    "relaxed_cost_gap": ("|cost gap|,\nrelaxed (%)", 100.0),
+}
+
+
+def all_of(group: Group, shown: Shown, reference: str) -> Iterator[Drawn]:
+    """Every figure of the transport problems of a group."""
+    for dataset, row in shown.items():
+        solvers = relaxed_solvers(group.frame, dataset)
+        paths = {name: a["paths"] for name, a in row.items() if name in solvers and "paths" in a}
+        if len(paths) > 1:
+            yield characteristics(dataset, paths, reference, group.suffix)
+    for family in transport.families(group.frame):
+        yield against_dimension(group, family, reference)
+
+
+def relaxed_solvers(frame: pd.DataFrame, dataset: str) -> set[str]:
+    """Those that solve the relaxed problem of `dataset`: their characteristics are those of one optimal control."""
+    return set(frame[(frame["dataset"] == dataset) & frame["relaxation"].notna()]["solver"])
+
+
+def characteristics(dataset: str, paths: dict[str, np.ndarray], reference: str, suffix: str) -> Drawn:
+    """The curves of each solver from the same points, over each other."""
+    figure, axis = plt.subplots(figsize=(0.6 * WIDTH, 0.6 * WIDTH), layout="constrained")
+    for name in by_reference(paths, reference):
+        curves, look = paths[name][:, :CURVES], style(name)
+        axis.plot(curves[:, :, 0], curves[:, :, 1], color=look.colour, linestyle=look.line, linewidth=0.8)
+        axis.plot([], [], color=look.colour, linestyle=look.line, label=name)
+        axis.plot(curves[-1, :, 0], curves[-1, :, 1], look.marker, color=look.colour, markersize=3, fillstyle="none")
+    start = next(iter(paths.values()))[0, :CURVES]
+    axis.plot(start[:, 0], start[:, 1], "o", color="0.3", markersize=2)
+    axis.set(aspect="equal", xticks=[], yticks=[])
+    figure.legend(loc="outside upper center", ncols=len(paths), frameon=False)
+    caption = f"{dataset}: characteristics of the solvers of the relaxed problem from the same test points (dots)."
+    return Drawn(f"characteristics_{dataset}{suffix}", figure, caption)
+
+
+def against_dimension(group: Group, family: str, reference: str) -> Drawn:
+    """Map and cost errors against dimension, a curve per solver, in grey what others published."""
+    part = group.frame[group.frame["family"] == family]
+    names = [name for name in ERRORS if part[name].notna().any()]
+    figure, axes = plt.subplots(
+        1, len(names), figsize=(WIDTH * min(1, len(names) / 3), 2.1), squeeze=False, layout="constrained"
+    )
+    for axis, name in zip(axes[0], names, strict=True):
+        _errors(axis, part, name, reference)
+        if family == transport.BENCHMARK and name == "l2_uvp":
+            _published(axis, sorted({int(d) for d in part["dim"]}))
+    figures.legend(figure, axes, reference)
+    caption = f"{family}: errors against dimension, medians over seeds."
+    return Drawn(f"{family}_dimension{group.suffix}", figure, caption)
+
+
+def _errors(axis: Axes, part: pd.DataFrame, name: str, reference: str) -> None:
+    label, factor = ERRORS[name]
+    for solver in by_reference(part["solver"], reference):
+        runs = part[(part["solver"] == solver) & (part["status"] == "ok")]
+        best = [tables.best_setting(at) for _, at in runs.groupby("dim")]
+        points = [(at["dim"].iloc[0], factor * at[name].abs().median()) for at in best if at[name].notna().any()]
+        if points:
+            look = style(solver)
+            axis.plot(
+                *zip(*points, strict=True),
+                color=look.colour,
+                linestyle=look.line,
+                marker=look.marker,
+                markersize=4,
+                label=solver,
+            )
+    axis.set(xscale="log", yscale="log", xlabel="dimension", ylabel=label)
+    dims = sorted(part["dim"].unique())
+    axis.set_xticks(dims, [f"{d:.0f}" for d in dims])
+    axis.grid(visible=True, which="major")
+
+
+def _published(axis: Axes, dims: list[int]) -> None:
+    for method, cells in transport.published(dims):
+        values = [(d, cell.value) for d, cell in zip(dims, cells, strict=True) if cell.quoted]
+        xs, ys = zip(*values, strict=True)
+        axis.plot(xs, ys, color="0.75", linewidth=0.8, marker=".", markersize=3, zorder=1)
+        axis.annotate(method.removesuffix(" (published)"), (xs[-1], ys[-1]), fontsize=5, color="0.5", va="center")

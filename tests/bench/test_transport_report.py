@@ -1,0 +1,85 @@
+"""Tables and figures of transport problems, from records such as a sweep would leave."""
+
+import numpy as np
+import pytest
+
+from bench.report import figures, frame, lint, transport, transport_figures
+from tests.bench import fake_records as fake
+from tests.bench.test_report import cells, group
+
+EXACT = {"cost_estimate": 5.5, "transport_cost": 5.6, "cost_gap": -0.01, "cost_bound": 5.0, "same_law_cost": 0.1,
+         "l2_uvp": 0.5, "uvp_2": 0.7, "l2_uvp_inverse": 0.9, "cosine": 0.999}  # fmt: skip
+RELAXED = {"relaxation": 2.5, "transport_cost": 5.05, "relaxed_cost_gap": 0.02, "nll_gap": 0.12, "upwind_cost": 5.1,
+           "relaxed_kl_gap": 0.003, "relaxed_l2_uvp": 1.0, "relaxed_uvp_2": 2.0, "hjb_residual": 0.3,
+           "upwind_objective": 5.4, "upwind_objective_backward": 5.5}  # fmt: skip
+
+
+def made(solver, dim, seed=0, **metrics):
+    dataset = {"_target_": "datasets.mixtures.MixtureToGaussian", "version": 1, "dim": dim}
+    return fake.make(solver, seed=seed, metrics=metrics, config={"dataset": dataset})
+
+
+def test_the_exact_table_holds_cost_and_map_to_the_truth():
+    runs = group([made("exact", 2, **EXACT), made("sinkhorn", 2, **{**EXACT, "l2_uvp": 0.25})])
+    table = cells(transport.exact(runs, "mixture_to_gaussian d=2", "otflow"))
+    assert table["exact"]["gap to truth %"].value == -1.0
+    assert table["exact"]["L2-UVP %"].text == "0.500"
+    assert table["sinkhorn"]["its own estimate"].value == 5.5
+    assert "weight of KL" not in table["exact"]
+
+
+def test_what_nothing_is_known_of_has_no_table():
+    assert transport.all_of(group(fake.sweep(1)), "otflow") == []
+
+
+def test_a_failed_certificate_of_a_cost_voids_it_and_names_itself():
+    record = made("exact", 2, **EXACT)
+    record["certificates"]["sampling_bias"] = {"value": 0.4, "limit": 0.05, "ok": False}
+    table = transport.exact(group([record]), "mixture_to_gaussian d=2", "otflow")
+    assert cells(table)["exact"]["its own estimate"].void
+    assert not cells(table)["exact"]["L2-UVP %"].void
+    assert any("sampling_bias" in note for note in table.notes)
+
+
+def test_the_relaxed_table_says_the_weight_and_leaves_map_solvers_out():
+    runs = group([made("exact", 2, **EXACT), made("neural_hjb", 2, **RELAXED), made("eulerian", 2, **RELAXED)])
+    table = cells(transport.relaxed(runs, "mixture_to_gaussian d=2", "otflow"))
+    assert set(table) == {"neural_hjb", "eulerian"}
+    assert table["neural_hjb"]["weight of KL"].value == 2.5
+    assert table["neural_hjb"]["gap to truth %"].value == pytest.approx(2.0)
+    assert table["neural_hjb"]["upwind objective"].value == 5.4
+
+
+def test_errors_against_dimension_have_a_column_each_and_published_rows_for_the_benchmark():
+    records = [made("enot", d, seed=s, l2_uvp=0.1 * d + s) for d in (2, 4) for s in (0, 1, 2)]
+    table = transport.by_dimension(group(records), "mixture_to_gaussian", "otflow")
+    assert list(table.columns) == ["d = 2", "d = 4"]
+    assert [c.value for c in dict(table.rows)["enot"]] == pytest.approx([1.2, 1.4])
+    quoted = dict(transport.published([2, 16]))
+    assert [c.value for c in quoted["ENOT (published)"]] == [0.02, 0.24]
+    assert all(c.grey and str(c) == c.text for row in quoted.values() for c in row if c.quoted)
+
+
+def test_one_dimension_makes_no_family():
+    assert transport.families(frame.of([made("enot", 2, l2_uvp=1.0)])) == []
+    assert transport.families(frame.of([made("enot", d, l2_uvp=1.0) for d in (2, 10)])) == ["mixture_to_gaussian"]
+
+
+def test_figures_show_relaxed_solvers_over_each_other_and_errors_against_dimension():
+    figures.use_theme()
+    solvers = ("neural_hjb", "eulerian", "exact")
+    records = [made(name, d, **(EXACT if name == "exact" else RELAXED)) for name in solvers for d in (2, 10)]
+    paths = np.cumsum(np.ones((17, 64, 2)), 0) + np.arange(64)[:, None]
+    shown = {"mixture_to_gaussian d=2": {name: {"paths": paths} for name in solvers}}
+    drawn = list(transport_figures.all_of(group(records), shown, "otflow"))
+    assert [one.name for one in drawn] == [
+        "characteristics_mixture_to_gaussian d=2",
+        "mixture_to_gaussian_dimension",
+    ]
+    texts = [t.get_text() for t in drawn[0].figure.legends[0].get_texts()]
+    assert sorted(texts) == ["eulerian", "neural_hjb"]
+    labels = [axis.get_ylabel() for axis in drawn[1].figure.axes]
+    assert "L2-UVP (%)" in labels
+    for one in drawn:
+        figures.close(one.figure)
+    assert len(lint.groups(frame.of(records))) == 1
