@@ -20,15 +20,17 @@ class Transport:
     `forward` (n, d) -> (n, d) carries the source to the target and `inverse` the target to the source, so that
     generating data is `inverse(target.sample(n, rng))`. `log_prob` (n, d) -> (n,) is the density which the
     solver gives the source, in nats, and `log_prob_estimate` a random estimate of it, for methods whose authors
-    evaluate it so: timed beside the other, never judged by. `path(x, t)` is the point x(t), t in [0, 1], of the curve
-    that starts at x and `velocity(t, x)` (n, d) the field whose curves they are. Where that is -grad Phi,
-    `potential(t, x)` (n,) is Phi and `hjb(x)` (n,) the residual int |Phi_t - 1/2 |grad Phi|^2| dt of the
-    Hamilton-Jacobi-Bellman equation along the curve from x. `cost` is the solver's own estimate of 1/2 W2^2, `parameters` the number of numbers it has
-    learnt. `relaxation` is the weight of KL(push-forward || target) where that penalty stands in place of the
-    constraint: such a transport solves `Problem.relaxed(relaxation)`. `same_law_cost()` is what the solver finds
-    between two samples of one law, as large as those it was given: the bias of a cost between samples.
-    `certificates` are the solver's own: name -> () -> (value, limit), sound where value <= limit; computed off the
-    clock.
+    evaluate it so: timed beside the other, never judged by.
+
+    `path(x, t)` is the point x(t), t in [0, 1], of the curve that starts at x, and `velocity(t, x)` (n, d) the field
+    whose curves they are. Where that is -grad Phi, `potential(t, x)` (n,) is Phi and `hjb(x)` (n,) the residual
+    int |Phi_t - 1/2 |grad Phi|^2| dt of the Hamilton-Jacobi-Bellman equation along the curve from x.
+
+    `cost` is the solver's own estimate of 1/2 W2^2, `parameters` the number of numbers it has learnt. `relaxation` is
+    the weight of KL(push-forward || target) where that penalty stands in place of the constraint: such a transport
+    solves `Problem.relaxed(relaxation)`. `same_law_cost()` is what the solver finds between two samples of one law,
+    as large as those it was given: the bias of a cost between samples. `certificates` are the solver's own: name ->
+    () -> (value, limit), sound where value <= limit; computed off the clock.
     """
 
     forward: Map | None = None
