@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 RUN ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench test test-all speed check-fast lint report data clean
+.PHONY: help setup bench test test-all speed check check-fast lint report data clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ speed: $(READY) ## time training steps and inference against their matrix produc
 	@mkdir -p results/speed
 	@$(BIN)/python -m pytest tests/speed --benchmark-only --benchmark-quiet --benchmark-json=results/speed/latest.json $(RUN)
 	@$(BIN)/python -m bench.yardstick results/speed/latest.json
+
+check: $(READY) ## the gate on speed: counters, head against base (RUN='--against REV'), floors, history
+	@$(BIN)/python -m bench.check $(RUN)
 
 check-fast: $(READY) ## exact work counters against the committed ones
 	@$(BIN)/python -m bench.check --counters

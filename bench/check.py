@@ -1,148 +1,186 @@
-"""The gate on speed: exact counts of the work in one step of every solver, against those that are committed.
+"""The gate on speed: is the work the same, is this checkout slower than another, do the speed-ups still stand?
 
-    python -m bench.check --counters             exit status 0 as committed, 1 something moved, 2 could not measure
-    python -m bench.check --counters --update    take what is counted now as the reference
+    python -m bench.check                          all four layers (make check)
+    python -m bench.check --counters --floors      the first and the third (make check-fast)
+    python -m bench.check --counters --update      take what is counted now as the reference; --floors likewise
 
-Counts are of one step on initial weights, small batches, seed 0, in float64: the same on any machine.
+1 counters   exact work of one step of every solver against results/reference/counters.json
+2 base       this checkout against the commit of --against, measured in turn (bench.gate)
+3 floors     the lower limit of OT-Flow's speed-up over FFJORD against results/reference/floors.json
+4 history    the speed-ups of this machine, run by run: advice, no verdict
+
+Exit status 0 passed, 1 failed, 2 could not be measured. Writes results/check/latest.json and latest.md, and appends
+the latter to $GITHUB_STEP_SUMMARY where that is set.
 """
 
 import argparse
-import dataclasses
 import json
+import os
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from bench import counters, env, gate, history
+from bench.counters import NotMeasured
 from bench.record import write_over
 
-ROOT = Path(__file__).parents[1]
-SOLVERS = Path(__file__).parent / "conf" / "solver"
-DATASETS = Path(__file__).parent / "conf" / "dataset"
-REFERENCE = ROOT / "results" / "reference" / "counters.json"
-PROBLEMS = ("8gaussians", "breast_cancer")
-BATCH = 64
+FLOORS = counters.REFERENCE.with_name("floors.json")
+OUT = Path("results/check")
+ROOM = 0.6  # a floor lies so far below what was measured: it holds on other machines, and on bad days
 
-Counts = dict[str, dict[str, int]]  # of `solver@dataset`, by name
-
-SAME, MOVED, NOT_MEASURED = 0, 1, 2
+PASSED, FAILED, NOT_MEASURED = 0, 1, 2
 
 
-class NotMeasured(RuntimeError):
-    """What could not be counted, and why."""
+@dataclass
+class Report:
+    """What the layers found, as lines for a person and data for a program."""
+
+    lines: dict[str, list[str]] = field(default_factory=dict)  # layer -> what it says
+    failures: list[str] = field(default_factory=list)
+    unmeasured: list[str] = field(default_factory=list)
+    data: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def code(self) -> int:
+        return FAILED if self.failures else NOT_MEASURED if self.unmeasured else PASSED
+
+    def run(self, name: str, layer: Callable[["Report"], list[str]]) -> None:
+        """Add what `layer` says; what it cannot measure is said too."""
+        try:
+            self.lines[name] = layer(self)
+        except NotMeasured as error:
+            self.lines[name] = [f"could not measure: {error}"]
+            self.unmeasured.append(f"{name}: {error}")
+        for line in self.lines[name]:
+            print(f"{name:9}{line}", flush=True)  # noqa: T201
+
+    def markdown(self) -> str:
+        word = {PASSED: "passed", FAILED: "failed", NOT_MEASURED: "could not be measured"}[self.code]
+        parts = [f"## Speed gate: {word}"]
+        for name, lines in self.lines.items():
+            parts += [
+                f"\n### {name}\n",
+                *(f"- {'**' + line + '**' if line in self.failures else line}" for line in lines),
+            ]
+        return "\n".join(parts) + "\n"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.check", description=__doc__.splitlines()[0])
-    parser.add_argument("--counters", action="store_true", help="count the work of one step of every solver (default)")
-    parser.add_argument("--update", action="store_true", help="take what is counted now as the reference")
-    arguments = parser.parse_args()
+    given = arguments(sys.argv[1:])
+    report = Report()
+    all_of_it = not (given.counters or given.floors)
+    if given.counters or all_of_it:
+        report.run("counters", update_counters if given.update else check_counters)
+    if all_of_it:
+        report.run("base", lambda r: check_base(r, given.against, given.slow))
+    if given.floors or all_of_it:
+        report.run("floors", update_floors if given.update else check_floors)
+        report.run("history", keep_history)
+    write(report)
+    sys.exit(report.code)
+
+
+def arguments(words: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--counters", action="store_true", help="the exact work counters")
+    parser.add_argument("--floors", action="store_true", help="the floors of the speed-ups")
+    parser.add_argument("--update", action="store_true", help="take what is found now as the reference")
+    parser.add_argument("--against", metavar="REV", default="HEAD~1", help="the base commit (HEAD~1)")
+    parser.add_argument("--slow", metavar="CASE=SHARE", action="append", default=[], help="the gate's own test: delay")
+    given = parser.parse_args(words)
     try:
-        found = count_all()
-        if arguments.update:
-            update(REFERENCE, found)
-            sys.exit(say([f"{len(found)} cells written to {REFERENCE.relative_to(ROOT)}"], SAME))
-        moved = compare(read(REFERENCE), found)
-    except NotMeasured as error:
-        sys.exit(say([f"could not measure: {error}"], NOT_MEASURED))
-    sys.exit(say(moved or [f"{len(found)} cells count as committed"], MOVED if moved else SAME))
+        given.slow = {case: float(share) for case, _, share in (word.rpartition("=") for word in given.slow)}
+    except ValueError:
+        parser.error(f"--slow takes a case and a share, as in 'otflow step toy=0.15', not {given.slow}")
+    if unknown := set(given.slow) - set(gate.CASES):
+        parser.error(f"--slow {', '.join(unknown)}: choose from {', '.join(gate.CASES)}")
+    if given.update and not (given.counters or given.floors):
+        parser.error("--update goes with --counters or --floors")
+    return given
 
 
-def say(lines: list[str], code: int) -> int:
-    for line in lines:
-        print(line)  # noqa: T201
-    return code
+# The layers: each says what it found, and notes failures in the report
 
 
-def compare(reference: Counts, found: Counts) -> list[str]:
-    """A line for each count that differs, and for each cell that only one of the two has."""
-    lines = []
-    for cell in sorted(reference | found):
-        before, now = reference.get(cell, {}), found.get(cell, {})
-        for name in sorted(before | now):
-            if before.get(name) != now.get(name):
-                lines.append(f"{cell} {name} {before.get(name, 'none')} -> {now.get(name, 'none')}")
-    return lines
+def check_counters(report: Report) -> list[str]:
+    found = counters.count_all()
+    moved = counters.compare(counters.read(counters.REFERENCE), found)
+    report.failures += moved
+    return moved or [f"{len(found)} cells count as committed"]
 
 
-def read(path: Path) -> Counts:
-    """The committed counts. Raises NotMeasured where there are none."""
+def update_counters(report: Report) -> list[str]:
+    found = counters.count_all()
+    counters.update(counters.REFERENCE, found)
+    return [f"{len(found)} cells written to {counters.REFERENCE.name}"]
+
+
+def check_base(report: Report, base: str, slow: dict[str, float]) -> list[str]:
+    with gate.pair(base, slow) as sides:
+        verdicts, found = gate.compare(sides)
+    if not verdicts:
+        raise NotMeasured("no case was measured")
+    report.data["verdicts"] = [asdict(one) for one in verdicts]
+    report.data["speed_ups"] = [asdict(one) for one in found]
+    report.failures += [str(one) for one in verdicts if one.outcome == gate.FAIL]
+    return [*map(str, verdicts), *map(str, found)]
+
+
+def check_floors(report: Report) -> list[str]:
+    found = _speed_ups(report)
+    lines = gate.below(found, _floors())
+    report.failures += lines
+    return lines or [f"{one.name}: {one.head.low:.2f} at least" for one in found]
+
+
+def update_floors(report: Report) -> list[str]:
+    found = _speed_ups(report)
+    floors = {one.name: round(ROOM * one.head.low, 2) for one in found}
+    write_over(FLOORS, (json.dumps(floors, indent=1) + "\n").encode())
+    return [f"{name}: floor {value:g}" for name, value in floors.items()]
+
+
+def _speed_ups(report: Report) -> list[gate.SpeedUp]:
+    """This checkout's, of an earlier layer where that measured them."""
+    if not (found := report.data.get("speed_ups")):
+        with gate.alone() as sides:
+            made = gate.speed_ups(sides.measure(gate.CASES, gate.QUADS))
+        found = report.data["speed_ups"] = [asdict(one) for one in made]
+    return [gate.SpeedUp(**{**one, **{n: gate.Interval(*one[n]) for n in gate.SpeedUp.INTERVALS}}) for one in found]
+
+
+def _floors() -> dict[str, float]:
     try:
-        counts = json.loads(path.read_text())
+        floors = json.loads(FLOORS.read_text())
     except (OSError, ValueError) as error:
-        raise NotMeasured(f"{path.name}: {error}; write it with --update") from None
-    if not isinstance(counts, dict) or not counts:
-        raise NotMeasured(f"{path.name} is empty: write it with --update")
-    return counts
+        raise NotMeasured(f"{FLOORS.name}: {error}; write it with --floors --update") from None
+    if not isinstance(floors, dict) or not all(isinstance(v, int | float) for v in floors.values()):
+        raise NotMeasured(f"{FLOORS.name} is no table of numbers: write it with --floors --update")
+    return floors
 
 
-def update(path: Path, found: Counts) -> None:
-    write_over(path, (json.dumps(found, indent=1, sort_keys=True) + "\n").encode())
+def keep_history(report: Report) -> list[str]:
+    if not (found := report.data.get("speed_ups")):
+        raise NotMeasured("there is nothing to keep")
+    path = history.append(OUT / "history", found)
+    return [f"kept in {path}"]
 
 
-def count_all() -> Counts:
-    """The work of every configured solver on each of PROBLEMS. Raises NotMeasured where one does not count."""
-    import torch
-
-    before, threads = torch.get_default_dtype(), torch.get_num_threads()
-    torch.set_default_dtype(torch.float64)
-    torch.set_num_threads(1)
-    try:
-        found = {}
-        for problem in PROBLEMS:
-            dataset = _built(DATASETS / f"{problem}.yaml")
-            with _measuring(problem):
-                loaded = dataset.load(Path())
-            for path in sorted(SOLVERS.glob("*.yaml")):
-                solver, cell = _built(path), f"{path.stem}@{problem}"
-                with _measuring(cell):
-                    if solver.unfit(loaded.source, loaded.target) is None:
-                        found[cell] = _count(solver, loaded)
-    finally:
-        torch.set_default_dtype(before)
-        torch.set_num_threads(threads)
-    if missing := {path.stem for path in SOLVERS.glob("*.yaml")} - {cell.split("@")[0] for cell in found}:
-        raise NotMeasured(f"{', '.join(sorted(missing))}: unfit for {' and '.join(PROBLEMS)}")
-    if not found:
-        raise NotMeasured("there is no solver")
-    return found
-
-
-def _built(path: Path) -> Any:
-    """What a configuration file names, with a small batch where it takes one."""
-    from hydra.utils import instantiate
-    from omegaconf import OmegaConf
-
-    with _measuring(path.name):
-        built = instantiate(OmegaConf.load(path), _convert_="all")
-    sized = any(field.name == "batch_size" for field in dataclasses.fields(built))
-    return dataclasses.replace(built, batch_size=BATCH) if sized else built
-
-
-@contextmanager
-def _measuring(what: str) -> Iterator[None]:
-    """Within, whatever is raised becomes NotMeasured: what fails is not what does no work."""
-    try:
-        yield
-    except Exception as error:
-        lines = str(error).strip().splitlines() or [""]
-        raise NotMeasured(f"{what}: {type(error).__name__}: {lines[0]}") from error
-
-
-def _count(solver: Any, problem: Any) -> dict[str, int]:
-    from torch import Generator
-
-    from bench.measure import Work
-
-    for _ in range(2):  # counted the second time: measures keep what they have once computed
-        fit = solver.start(problem.source, problem.target, Generator().manual_seed(0))
-        with Work() as work:
-            terms: Mapping[str, float] = fit.step()
-    parameters = fit.transport("test").parameters
-    counts = {"flops": work.flops, "aten_calls": work.calls, "parameters": parameters}
-    counts |= {name: terms[name] for name in ("nfe_forward", "nfe_backward") if name in terms}
-    return {name: int(value) for name, value in counts.items() if value is not None}
+def write(report: Report) -> None:
+    """The report as JSON and Markdown."""
+    where = {"commit": env.commit(), "cpu": env.cpu_model(), "threads": env.threads_allowed()}
+    found = {"code": report.code, "started": datetime.now(UTC).isoformat(timespec="seconds"), **where}
+    found |= {"lines": report.lines, "failures": report.failures, "unmeasured": report.unmeasured, **report.data}
+    write_over(OUT / "latest.json", (json.dumps(found, indent=1) + "\n").encode())
+    write_over(OUT / "latest.md", report.markdown().encode())
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with open(summary, "a", encoding="utf-8") as file:
+            file.write(report.markdown())
 
 
 if __name__ == "__main__":

@@ -1,105 +1,134 @@
+"""The gate's command: layers, exit status, and what it writes."""
+
 import json
-from pathlib import Path
 
 import pytest
 
-from bench import check
-from bench.check import NotMeasured, compare, count_all
+from bench import check, counters, gate, history
+from bench.counters import NotMeasured
+from bench.gate import Interval, SpeedUp, Verdict
 
-COUNTS = {"a@x": {"flops": 10, "parameters": 3}, "b@x": {"flops": 7}}
-
-
-def test_equal_counts_say_nothing() -> None:
-    assert compare(COUNTS, json.loads(json.dumps(COUNTS))) == []
+FINE = {"x@y": {"flops": 1}}
 
 
-def test_each_count_that_moved_is_named() -> None:
-    assert compare(COUNTS, {**COUNTS, "a@x": {"flops": 11, "parameters": 3}}) == ["a@x flops 10 -> 11"]
-    assert compare(COUNTS, {"a@x": COUNTS["a@x"]}) == ["b@x flops 7 -> none"]
-    assert compare({"b@x": COUNTS["b@x"]}, {"b@x": {"flops": 7, "calls": 1}}) == ["b@x calls none -> 1"]
+def speed_up(name, low=1.5):
+    one = Interval(1.0, 0.9, 1.1)
+    return SpeedUp(name, Interval(low + 0.1, low, low + 0.2), one, one, one)
 
 
 @pytest.fixture
-def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Configurations with the stub solver and dataset only; the folder of the solvers."""
-    for folder, name, target in (("solver", "decay", "Decay"), ("dataset", "shifted", "Shifted")):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / f"{name}.yaml").write_text(f"_target_: tests.stubs.{target}\n")
-    monkeypatch.setattr(check, "SOLVERS", tmp_path / "solver")
-    monkeypatch.setattr(check, "DATASETS", tmp_path / "dataset")
-    monkeypatch.setattr(check, "PROBLEMS", ("shifted",))
-    monkeypatch.setattr(check, "ROOT", tmp_path)
-    monkeypatch.setattr(check, "REFERENCE", tmp_path / "counters.json")
-    monkeypatch.setattr("sys.argv", ["check", "--counters"])
-    return tmp_path / "solver"
+def gated(tmp_path, monkeypatch):
+    """Layers that pass without measuring: what compare gives is in the list that this returns."""
+    found = [[Verdict("otflow step toy", "pass", Interval(1.0, 0.99, 1.01), 12)], [speed_up("step toy")]]
+
+    class Sides:
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *error):
+            return None
+
+        def measure(self, cases, quads):
+            return {}
+
+    monkeypatch.setattr(check, "OUT", tmp_path / "check")
+    monkeypatch.setattr(check, "FLOORS", tmp_path / "floors.json")
+    monkeypatch.setattr(counters, "REFERENCE", tmp_path / "counters.json")
+    (tmp_path / "counters.json").write_text(json.dumps(FINE))
+    (tmp_path / "floors.json").write_text('{"step toy": 1.0}')
+    monkeypatch.setattr(counters, "count_all", lambda: FINE)
+    monkeypatch.setattr(gate, "pair", lambda base, slow: Sides())
+    monkeypatch.setattr(gate, "alone", lambda: Sides())
+    monkeypatch.setattr(gate, "compare", lambda sides: tuple(found))
+    monkeypatch.setattr(gate, "speed_ups", lambda measured: found[1])
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    return found
 
 
-def run(capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    with pytest.raises(SystemExit) as exit_:
+def run(monkeypatch, *words):
+    monkeypatch.setattr("sys.argv", ["check", *words])
+    with pytest.raises(SystemExit) as done:
         check.main()
-    assert isinstance(exit_.value.code, int)
-    return exit_.value.code, capsys.readouterr().out
+    return done.value.code
 
 
-def test_counts_repeat(stub: Path) -> None:
-    counts = count_all()
-    assert counts == count_all()
-    assert set(counts) == {"decay@shifted"}
-    assert counts["decay@shifted"]["nfe_forward"] == 2
-    assert counts["decay@shifted"]["parameters"] == 2
-    assert counts["decay@shifted"]["aten_calls"] > 5
+def test_all_layers_pass_and_are_written(gated, monkeypatch, tmp_path, capsys):
+    summary = tmp_path / "summary.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    assert run(monkeypatch) == 0
+    found = json.loads((tmp_path / "check/latest.json").read_text())
+    assert found["code"] == 0
+    assert list(found["lines"]) == ["counters", "base", "floors", "history"]
+    assert found["verdicts"][0]["case"] == "otflow step toy"
+    assert summary.read_text() == (tmp_path / "check/latest.md").read_text()
+    assert summary.read_text().startswith("## Speed gate: passed")
+    assert "otflow step toy: pass, +0.0 % [-1.0, +1.0] in 12 quads" in capsys.readouterr().out
 
 
-def test_exit_codes(stub: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    code, out = run(capsys)
-    assert code == 2
-    assert "write it with --update" in out
-    monkeypatch.setattr("sys.argv", ["check", "--update"])
-    assert run(capsys)[0] == 0
-    monkeypatch.setattr("sys.argv", ["check"])
-    assert run(capsys) == (0, "1 cells count as committed\n")
-    committed = json.loads(check.REFERENCE.read_text())
-    committed["decay@shifted"]["aten_calls"] += 1
-    check.REFERENCE.write_text(json.dumps(committed))
-    code, out = run(capsys)
-    assert code == 1
-    calls = committed["decay@shifted"]["aten_calls"]
-    assert out == f"decay@shifted aten_calls {calls} -> {calls - 1}\n"
-    check.REFERENCE.write_text("{}")
-    assert run(capsys)[0] == 2
+def test_a_failed_case_fails_with_its_name(gated, monkeypatch, tmp_path):
+    gated[0].append(Verdict("otflow density toy", "fail", Interval(1.2, 1.15, 1.25), 24))
+    assert run(monkeypatch) == 1
+    assert (
+        "**otflow density toy: fail, +20.0 % [+15.0, +25.0] in 24 quads**" in (tmp_path / "check/latest.md").read_text()
+    )
 
 
-@pytest.mark.parametrize("mode", ["crash", "diverge", "unfit"])
-def test_a_solver_that_cannot_be_counted(mode: str, stub: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    check.REFERENCE.write_text(json.dumps({"decay@shifted": {"flops": 0}}))
-    (stub / "decay.yaml").write_text(f"_target_: tests.stubs.Decay\nmode: {mode}\nat: 1\n")
-    code, out = run(capsys)
-    assert code == 2
-    assert "decay" in out
+def test_a_counter_off_by_one_fails_with_its_name(gated, monkeypatch, capsys):
+    monkeypatch.setattr(counters, "count_all", lambda: {"x@y": {"flops": 2}})
+    assert run(monkeypatch, "--counters", "--floors") == 1
+    assert "x@y flops 1 -> 2" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("broken", ["tests.stubs.Shifted.load", "tests.stubs.Decay.unfit"])
-def test_what_raises_could_not_be_measured(
-    broken: str, stub: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fail(*given: object) -> None:
-        raise RuntimeError("no such file\nfetch it")
-
-    check.REFERENCE.write_text(json.dumps({"decay@shifted": {"flops": 0}}))
-    monkeypatch.setattr(broken, fail)
-    code, out = run(capsys)
-    assert code == 2
-    assert out.startswith("could not measure: ")
-    assert out.endswith("shifted: RuntimeError: no such file\n")
+def test_a_speed_up_below_its_floor_fails(gated, monkeypatch, capsys):
+    gated[1][:] = [speed_up("step toy", 0.5)]
+    assert run(monkeypatch, "--floors") == 1
+    assert "below its floor of 1" in capsys.readouterr().out
 
 
-def test_no_solver_at_all(stub: Path) -> None:
-    (stub / "decay.yaml").unlink()
-    with pytest.raises(NotMeasured, match="no solver"):
-        count_all()
+@pytest.mark.parametrize("empty", [([], [speed_up("step toy")]), ([], [])])
+def test_an_empty_result_is_no_pass(empty, gated, monkeypatch, capsys):
+    gated[:] = [list(part) for part in empty]
+    assert run(monkeypatch) != 0
+    assert "could not measure" in capsys.readouterr().out
 
 
-def test_every_solver_has_committed_counts() -> None:
-    """The counts themselves are compared by `make check-fast`."""
-    solvers = {path.stem for path in check.SOLVERS.glob("*.yaml")}
-    assert solvers <= {cell.split("@")[0] for cell in check.read(check.REFERENCE)}
+def test_what_cannot_be_measured_is_neither_pass_nor_fail(gated, monkeypatch, capsys):
+    def fail(*given):
+        raise NotMeasured("no such commit")
+
+    monkeypatch.setattr(gate, "pair", fail)
+    assert run(monkeypatch) == 2
+    assert "could not measure: no such commit" in capsys.readouterr().out
+    monkeypatch.setattr(counters, "count_all", lambda: {"x@y": {"flops": 2}})
+    assert run(monkeypatch) == 1  # what failed is known all the same
+
+
+@pytest.mark.parametrize("content", [None, "", "[]", '{"step toy": "fast"}'])
+def test_floors_that_are_none(content, gated, monkeypatch, capsys):
+    check.FLOORS.unlink()
+    if content is not None:
+        check.FLOORS.write_text(content)
+    assert run(monkeypatch, "--floors") == 2
+    assert "floors.json" in capsys.readouterr().out
+
+
+def test_floors_are_taken_below_what_is_measured(gated, monkeypatch):
+    assert run(monkeypatch, "--floors", "--update") == 0
+    assert json.loads(check.FLOORS.read_text()) == {"step toy": 0.9}
+    assert run(monkeypatch, "--floors") == 0
+
+
+@pytest.mark.parametrize("words", [["--slow", "otflow"], ["--slow", "nothing=0.1"], ["--update"], ["--nothing"]])
+def test_bad_arguments_say_so(words, monkeypatch, capsys):
+    assert run(monkeypatch, *words) == 2
+    assert "error:" in capsys.readouterr().err
+
+
+def test_history_keeps_each_run_and_passes_over_a_torn_line(tmp_path):
+    one = {"name": "step toy", "head": Interval(2.0, 1.8, 2.2)}
+    path = history.append(tmp_path, [one])
+    with open(path, "a") as file:
+        file.write('{"speed_ups": {"step\n')
+    assert history.append(tmp_path, [one]) == path
+    assert [run["speed_ups"] for run in history.read(path)] == 2 * [{"step toy": [2.0, 1.8, 2.2]}]
+    assert path.with_suffix(".png").stat().st_size > 5000

@@ -1,0 +1,260 @@
+"""Head against base: is this checkout slower than another commit of it, and by how much does OT-Flow beat FFJORD?
+
+Both sides run in processes of their own, and take turns: base, head, head, base, and again. A quad gives one log
+ratio of head over base, in which what the machine did meanwhile cancels. A case fails where the median slow-down
+exceeds LIMIT and its bootstrap interval excludes none; it passes where the interval excludes 2 LIMIT; else it is
+unknown, and is given as many quads again, once. A failure has to be found once more, with new quads.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+
+from bench import stats
+from bench.counters import NotMeasured
+from bench.gate_worker import CASES, SHAPES, WORKS
+from bench.stats import Interval
+
+ROOT = Path(__file__).parents[1]
+WORKER = Path(__file__).with_name("gate_worker.py")
+
+LIMIT = 0.05  # slower by so much is worth a failure
+QUADS = 12
+TARGET_SECONDS = 0.04  # of one timing
+MOST_CALLS = 20
+ANSWER_SECONDS = 120.0
+
+HEADLINES = tuple(f"{work} {shape}" for shape in SHAPES for work in WORKS)
+
+PASS, FAIL, UNKNOWN = "pass", "fail", "unknown"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of a case: head's seconds over base's, with its interval, and after how many quads."""
+
+    case: str
+    outcome: str
+    ratio: Interval
+    quads: int
+
+    def __str__(self) -> str:
+        change = 100 * (self.ratio.value - 1)
+        return f"{self.case}: {self.outcome}, {change:+.1f} % [{_percent(self.ratio)}] in {self.quads} quads"
+
+
+@dataclass(frozen=True)
+class SpeedUp:
+    """FFJORD's seconds over OT-Flow's in head, and what has changed since base: its own two factors."""
+
+    INTERVALS: ClassVar[tuple[str, ...]] = ("head", "base", "otflow", "ffjord")
+
+    name: str
+    head: Interval
+    base: Interval
+    otflow: Interval  # head over base
+    ffjord: Interval
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}: FFJORD / OT-Flow {self.head.value:.2f} (base {self.base.value:.2f}); head over base: "
+            f"OT-Flow {self.otflow.value:.3f}, FFJORD {self.ffjord.value:.3f}"
+        )
+
+
+def _percent(ratio: Interval) -> str:
+    return ", ".join(f"{100 * (end - 1):+.1f}" for end in (ratio.low, ratio.high))
+
+
+def judge(ratios: Sequence[float], limit: float = LIMIT) -> tuple[str, Interval]:
+    """Outcome and interval of head-over-base ratios, one a quad. Raises NotMeasured without any."""
+    if len(ratios) < 2:
+        raise NotMeasured(f"{len(ratios)} quads are too few to judge by")
+    found = stats.paired_ratio(np.asarray(ratios), np.ones(len(ratios)), np.random.default_rng(0))
+    if found.value > 1 + limit and found.low > 1:
+        return FAIL, found
+    return (PASS if found.high < 1 + 2 * limit else UNKNOWN), found
+
+
+# Measuring
+
+
+class Side:
+    """A worker on one checkout."""
+
+    def __init__(self, tree: Path, slow: Mapping[str, float] | None = None) -> None:
+        self.slow = dict(slow or {})
+        self.calls: dict[str, int] = {}
+        self.process = subprocess.Popen(
+            [sys.executable, str(WORKER), str(tree)],
+            cwd=tree,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        )
+
+    def seconds(self, case: str, calls: int) -> float:
+        """Seconds a call. Raises NotMeasured where the worker cannot."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        request = {"case": case, "calls": calls, "slow": self.slow.get(case, 0.0)}
+        try:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+            reply = json.loads(self.process.stdout.readline())
+        except (OSError, ValueError):
+            raise NotMeasured(f"{case}: the worker ended, exit status {self.process.wait(5)}") from None
+        if "error" in reply:
+            raise NotMeasured(f"{case}: {reply['error']}")
+        return float(reply["seconds"]) / calls
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                pipe.close()
+
+
+class Pair:
+    """Head and base, ready to be timed in turn."""
+
+    def __init__(self, head: Side, base: Side) -> None:
+        self.head, self.base = head, base
+        self.calls: dict[str, int] = {}
+        self.quads: dict[str, list[tuple[float, float]]] = {}
+
+    def measure(self, cases: Sequence[str], quads: int) -> dict[str, list[tuple[float, float]]]:
+        """`quads` more of each of `cases`: seconds of head and of base, a geometric mean of two each."""
+        found: dict[str, list[tuple[float, float]]] = {case: [] for case in cases}
+        for _ in range(quads):
+            for case in cases:
+                found[case].append(self._quad(case))
+        return found
+
+    def _quad(self, case: str) -> tuple[float, float]:
+        if case not in self.calls:
+            once = max(self.base.seconds(case, 1), self.head.seconds(case, 1))
+            self.calls[case] = min(MOST_CALLS, max(1, round(TARGET_SECONDS / once)))
+        n = self.calls[case]
+        b1, h1, h2, b2 = (side.seconds(case, n) for side in (self.base, self.head, self.head, self.base))
+        return (h1 * h2) ** 0.5, (b1 * b2) ** 0.5
+
+
+@contextmanager
+def pair(base: str, slow: Mapping[str, float] | None = None, root: Path = ROOT) -> Iterator[Pair]:
+    """This checkout as it is against a worktree of the commit `base`. Raises NotMeasured where there is none."""
+    with ExitStack() as stack:
+        tree = stack.enter_context(worktree(base, root))
+        sides = [Side(root, slow), Side(tree)]
+        for side in sides:
+            stack.callback(side.close)
+        yield Pair(*sides)
+
+
+@contextmanager
+def alone(root: Path = ROOT) -> Iterator[Pair]:
+    """This checkout against itself: for the speed-ups alone."""
+    side = Side(root)
+    try:
+        yield Pair(side, side)
+    finally:
+        side.close()
+
+
+@contextmanager
+def worktree(commit: str, root: Path = ROOT) -> Iterator[Path]:
+    """A checkout of `commit` in a temporary folder, gone after the block."""
+    folder = Path(tempfile.mkdtemp(prefix="gate-"))
+    try:
+        tree = folder / "base"
+        _git(root, "worktree", "add", "--detach", str(tree), commit)
+        yield tree
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        subprocess.run(["git", "-C", str(root), "worktree", "prune"], capture_output=True, check=False)
+
+
+def _git(root: Path, *arguments: str) -> str:
+    command = ["git", "-C", str(root), *arguments]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except FileNotFoundError:
+        raise NotMeasured("there is no git") from None
+    except subprocess.CalledProcessError as error:
+        raise NotMeasured(f"git {arguments[0]}: {error.stderr.strip().splitlines()[-1]}") from None
+
+
+def compare(sides: Pair, cases: Sequence[str] = CASES, quads: int = QUADS) -> tuple[list[Verdict], list[SpeedUp]]:
+    """A verdict for each of `cases`, and the speed-ups that they make up. Raises NotMeasured."""
+    found = sides.measure(cases, quads)
+    unknown = [case for case in cases if judge(ratios(found[case]))[0] == UNKNOWN]
+    for case, more in sides.measure(unknown, quads).items():
+        found[case] += more
+    verdicts = [_verdict(case, found[case]) for case in cases]
+    return [_confirmed(sides, one, quads) for one in verdicts], speed_ups(found)
+
+
+def ratios(quads: Sequence[tuple[float, float]]) -> list[float]:
+    return [head / base for head, base in quads]
+
+
+def _verdict(case: str, quads: Sequence[tuple[float, float]]) -> Verdict:
+    outcome, interval = judge(ratios(quads))
+    return Verdict(case, outcome, interval, len(quads))
+
+
+def _confirmed(sides: Pair, first: Verdict, quads: int) -> Verdict:
+    """A failure stands only where new quads fail too."""
+    if first.outcome != FAIL:
+        return first
+    again = _verdict(first.case, sides.measure([first.case], 2 * quads)[first.case])
+    return again if again.outcome == FAIL else Verdict(first.case, UNKNOWN, again.ratio, again.quads)
+
+
+def speed_ups(found: Mapping[str, Sequence[tuple[float, float]]]) -> list[SpeedUp]:
+    """Of each headline whose two cases were measured."""
+    made = []
+    for name in HEADLINES:
+        ours, theirs = found.get(f"otflow {name}"), found.get(f"ffjord {name}")
+        if not ours or not theirs:
+            continue
+        quads = list(zip(ours, theirs, strict=False))  # a case may have had more
+        head, base = ([f[side] / o[side] for o, f in quads] for side in (0, 1))
+        made.append(SpeedUp(name, _interval(head), _interval(base), _interval(ratios(ours)), _interval(ratios(theirs))))
+    return made
+
+
+def _interval(values: Sequence[float]) -> Interval:
+    return stats.paired_ratio(np.asarray(values), np.ones(len(values)), np.random.default_rng(0))
+
+
+# Floors
+
+
+def below(found: Sequence[SpeedUp], floors: Mapping[str, float]) -> list[str]:
+    """A line for each headline whose speed-up, the interval's lower limit, is below its committed floor.
+
+    And for each floor that was not measured. Raises NotMeasured without floors.
+    """
+    if not floors:
+        raise NotMeasured("there are no floors: commit them with --update")
+    measured = {one.name: one for one in found}
+    lines = [f"{name}: not measured, its floor is {floors[name]:g}" for name in floors if name not in measured]
+    for name, one in measured.items():
+        if name in floors and not one.head.low >= floors[name]:
+            lines.append(
+                f"{name}: FFJORD / OT-Flow is {one.head.low:.2f} at least, below its floor of {floors[name]:g}"
+            )
+    return lines
