@@ -22,6 +22,11 @@ def threads_allowed() -> int:
     return os.cpu_count() or 1
 
 
+def affinity() -> list[int] | None:
+    """The processors that this process may run on, as the system numbers them; None where it does not tell."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+
+
 def describe(device: str, device_name: str, threads: int) -> dict[str, Any]:
     """The environment of a run on `device`, whose model is `device_name`."""
     return {
@@ -32,6 +37,7 @@ def describe(device: str, device_name: str, threads: int) -> dict[str, Any]:
         "threads": threads,
         "launcher": os.environ.get(LAUNCHER, "none"),
         "slots": int(os.environ.get(SLOTS, "1")),
+        "affinity": affinity(),
         "allocator": allocator(),
         "platform": f"{platform.system()} {platform.machine()}",
         **commit(),

@@ -4,100 +4,224 @@ Torch-free, but for what the job's module imports to name a cell.
 """
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import IO, Any
+from typing import Any
 
-from bench import env, record
+from bench import env, plan, record
+from bench.board import Board, Running
+from bench.process import Exit, Limits, Process
+from bench.record import BadInput
 
-TAIL_BYTES = 64 * 1024
 REASON_CHARACTERS = 300
-GRACE_SECONDS = 5.0  # a job that is asked to stop gets this long for its checkpoint
 POLL_SECONDS = 0.1
-OOM_COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
+PAST_RECORDS = 200  # so many of a folder's latest tell how long a cell takes
 FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 NO_RESULT = {2: "bad input", 3: "record not written", 130: "interrupted"}  # exit statuses of bench.run
-FINE = ("ok", "unfit")  # what a sweep may hold and still have succeeded
 
 
 @dataclass(frozen=True)
 class Job:
-    """A cell to run: the `config` of its record, its overrides on the command line, its limit in seconds."""
+    """A cell to run: the `config` of its record, its overrides on the command line, its limits."""
 
     config: Mapping[str, Any]
     overrides: tuple[str, ...]
     runs: Path
     checkpoint: Path
-    limit: float | None
+    limits: Limits
 
     @property
     def path(self) -> Path:
         return self.runs / f"{record.key(self.config)}.json"
 
-
-@dataclass(frozen=True)
-class Exit:
-    """How a job's process ended: its return code as subprocess has it, whether we ended it, and its last words."""
-
-    code: int
-    timed_out: bool
-    out_of_memory: bool
-    tail: str
+    @property
+    def title(self) -> str:
+        return record.title(self.config)
 
 
 class Stopped(KeyboardInterrupt):
     """The user ended the sweep."""
 
 
-def sweep(jobs: Sequence[Job], module: str, say: Callable[[str], None]) -> list[str]:
-    """Run `jobs` one after the other; the status of each, `error` for one without a record. Raises Stopped.
+def cpu_sets(slots: int) -> list[frozenset[int] | None]:
+    """The processors of each slot, disjoint and equally many; [None], all of them, for one slot. Raises BadInput."""
+    if isinstance(slots, bool) or not isinstance(slots, int) or slots < 1:
+        raise BadInput(f"hydra.launcher.slots must be a whole number of 1 or more, not {slots!r}")
+    if slots == 1:
+        return [None]
+    if not hasattr(os, "sched_getaffinity"):
+        raise BadInput("hydra.launcher.slots above 1 needs Linux, which can tie a process to processors")
+    allowed = sorted(os.sched_getaffinity(0))
+    each = len(allowed) // slots
+    if each < 1:
+        raise BadInput(
+            f"hydra.launcher.slots={slots}: this process may use {len(allowed)} processors: take at most those"
+        )
+    return [frozenset(allowed[i * each : (i + 1) * each]) for i in range(slots)]
 
-    Jobs that have a record are skipped, unfinished ones resume. Ctrl-C once lets the running job finish, twice
-    stops it.
+
+def sweep(jobs: Sequence[Job], module: str, slots: int = 1, launcher: str = "isolated") -> list[str]:
+    """Run `jobs`, `slots` at a time; the status of each, `error` for one without a record. Raises Stopped and BadInput.
+
+    Jobs that have a record are skipped, unfinished ones resume. Ctrl-C once lets the running jobs finish, twice
+    stops them.
     """
-    statuses = []
-    with _interrupts() as presses:
-        for index, job in enumerate(jobs, 1):
-            head = f"[{index:{len(str(len(jobs)))}}/{len(jobs)}] "
-            cached = job.path.exists()
-            status, text = _look(job) if cached else _run(job, module, presses, head)
-            statuses.append(status)
-            say(head + text + (" [cached]" if cached else ""))
-            if presses:
-                raise Stopped
-    return statuses
+    with _interrupts() as presses, Board([job.title for job in jobs], slots) as board:
+        return _Sweep(jobs, module, cpu_sets(slots), board, launcher).run(presses)
 
 
-def _run(job: Job, module: str, presses: list[int], head: str) -> tuple[str, str]:
-    started = datetime.now(UTC).isoformat(timespec="seconds")
-    ended = execute(module, job.overrides, job.limit, presses, head + record.title(job.config))
-    if not job.path.exists():
-        status, reason = explain(ended, job.limit)
-        if status is None:
-            return "error", f"{record.title(job.config)}: no record ({reason})"
+@dataclass(frozen=True)
+class _Slot:
+    """A job under way."""
+
+    job: Job
+    process: Process
+    started: str
+    cpus: frozenset[int] | None
+
+
+class _Sweep:
+    def __init__(
+        self, jobs: Sequence[Job], module: str, cpus: list[frozenset[int] | None], board: Board, launcher: str
+    ) -> None:
+        self.jobs, self.module, self.free, self.board, self.launcher = jobs, module, cpus, board, launcher
+        self.slots = len(cpus)
+        self.waiting = list(range(len(jobs)))
+        self.running: dict[int, _Slot] = {}
+        self.statuses: dict[int, str] = {}
+        self.plan = plan.of([(job.config, job.overrides) for job in jobs], launcher, _now())
+        self.results = jobs[0].runs.parent if jobs else None
+
+    def run(self, presses: list[int]) -> list[str]:
+        self._note(first=True)
+        learn(self.board, {job.runs for job in self.jobs})
         try:
-            record.write(job.runs, record.new(job.config, status, reason, started, env=_environment(job)))
+            while self.running or (self.waiting and not presses):
+                if not presses:
+                    self._begin()
+                if len(presses) >= 2:
+                    for slot in self.running.values():
+                        slot.process.ask()
+                self._look_after()
+        finally:
+            for slot in self.running.values():
+                slot.process.kill()
+            self.running.clear()
+            self._note()
+        if presses:
+            raise Stopped
+        return [self.statuses[index] for index in range(len(self.jobs))]
+
+    def _begin(self) -> None:
+        """Pass over what has a record and start as many jobs as there are free slots."""
+        for index in list(self.waiting):
+            job = self.jobs[index]
+            if any(slot.job.path == job.path for slot in self.running.values()):
+                continue  # the same cell twice in one sweep
+            if job.path.exists():
+                status, text = look(job)
+                if status != "error":
+                    record.discard(job.checkpoint)  # its process was killed between the two
+                self._end(index, status, text, cached=True)
+            elif self.free:
+                self.waiting.remove(index)
+                cpus = self.free.pop(0)
+                self.running[index] = _Slot(job, self._start(job, cpus), _now(), cpus)
+                self.board.began(index)
+                self._note()
+            if not self.free:
+                return
+
+    def _start(self, job: Job, cpus: frozenset[int] | None) -> Process:
+        environment = {env.LAUNCHER: self.launcher, env.SLOTS: str(self.slots), "PYTHONUNBUFFERED": "1"}
+        if cpus is not None:
+            environment["OMP_NUM_THREADS"] = str(job.config.get("threads", len(cpus)))
+        return Process([sys.executable, "-m", self.module, *job.overrides], job.limits, environment, cpus)
+
+    def _look_after(self) -> None:
+        """Give the running jobs a moment; those that ended get their record, if they left none."""
+        for index, slot in list(self.running.items()):
+            ended = slot.process.wait(POLL_SECONDS / len(self.running))
+            if ended is not None:
+                del self.running[index]
+                self.free.append(slot.cpus)
+                self._note()
+                self._end(index, *self._kept(slot, ended), cached=False)
+        self.board.show([Running(i, slot.process.seconds, slot.process.said) for i, slot in self.running.items()])
+
+    def _end(self, index: int, status: str, text: str, cached: bool) -> None:
+        if index in self.waiting:
+            self.waiting.remove(index)
+        self.statuses[index] = status
+        self.board.ended(index, status, text, cached)
+
+    def _kept(self, slot: _Slot, ended: Exit) -> tuple[str, str]:
+        """Status and line of the job's record; one is written where it left none."""
+        job = slot.job
+        if not job.path.exists():
+            status, reason = explain(ended)
+            if status is None:
+                return "error", f"{job.title}: no record ({reason})"
+            made = record.new(
+                job.config,
+                status,
+                reason,
+                slot.started,
+                cost={"wall_seconds": ended.seconds},
+                env=self._environment(slot),
+            )
+            try:
+                record.write(job.runs, made)
+            except OSError as error:
+                return "error", f"{job.title}: {status} ({reason}), and no record: {error.strerror}"
+            record.discard(job.checkpoint)
+        status, text = look(job)
+        if status != "error":
+            self.board.pace.learn(record.read(job.path))
+        return status, text
+
+    def _environment(self, slot: _Slot) -> dict[str, Any]:
+        """The environment that the job had, as it would have recorded it, but for the noise that it would have read."""
+        device = slot.job.config.get("device", "cpu")
+        threads = slot.job.config.get("threads", env.threads_allowed())
+        found = env.describe(device, _device_model(device), threads)
+        own = {} if slot.cpus is None else {"affinity": sorted(slot.cpus)}
+        return {**found, "launcher": self.launcher, "slots": self.slots, **own, "noise": None}
+
+    def _note(self, first: bool = False) -> None:
+        """Leave word for bench.status; a sweep goes on without."""
+        if self.results is None:
+            return
+        try:
+            if first:
+                plan.write(self.results, self.plan)
+                record.sweep_stale(plan.folder(self.results))
+            now = {record.key(slot.job.config): slot.started for slot in self.running.values()}
+            plan.note(self.results, self.plan, now)
         except OSError as error:
-            return "error", f"{record.title(job.config)}: {status} ({reason}), and no record: {error.strerror}"
-        job.checkpoint.unlink(missing_ok=True)
-    return _look(job)
+            if first:
+                self.board.say(f"warning: bench.status will not see this sweep ({error.strerror})")
 
 
-def _environment(job: Job) -> dict[str, Any]:
-    """The environment that the job had, as it would have recorded it, but for the noise that it would have read."""
-    device = job.config.get("device", "cpu")
-    threads = job.config.get("threads", env.threads_allowed())
-    return {**env.describe(device, _device_model(device), threads), "launcher": "isolated", "slots": 1, "noise": None}
+def learn(board: Board, folders: set[Path]) -> None:
+    """Tell the board how long the latest cells took."""
+    paths = [path for folder in folders for path in folder.glob("*.json")]
+    for path in sorted(paths, key=lambda path: path.stat().st_mtime)[-PAST_RECORDS:]:
+        try:
+            board.pace.learn(record.read(path))
+        except (record.RecordError, OSError):
+            continue
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _device_model(device: str) -> str:
@@ -111,8 +235,8 @@ def _device_model(device: str) -> str:
         return ""
 
 
-def _look(job: Job) -> tuple[str, str]:
-    """Status and line of the record that is there."""
+def look(job: Job) -> tuple[str, str]:
+    """Status and line of the record that is there; status `error` where it is not one."""
     try:
         found = record.read(job.path)
     except (record.RecordError, OSError) as error:
@@ -120,15 +244,14 @@ def _look(job: Job) -> tuple[str, str]:
     return found["status"], record.line(found)
 
 
-def explain(ended: Exit, limit: float | None) -> tuple[str | None, str]:
+def explain(ended: Exit) -> tuple[str | None, str]:
     """Status and reason of a process that left no record; the status is None where running again may mend it."""
     lines = [line.strip() for line in ended.tail.splitlines() if line.strip()]
     last = lines[-1][:REASON_CHARACTERS] if lines else ""
     said = f": {last}" if last else ""
-    if ended.timed_out:
-        return "timeout", f"killed after {limit:g} s{said}"
-    if ended.out_of_memory:
-        return "oom", f"killed by the system for want of memory{said}"
+    if ended.verdict is not None:
+        status, reason = ended.verdict
+        return status, reason + said
     if ended.code < 0:
         name = signal.Signals(-ended.code).name
         if -ended.code in FROM_OUTSIDE:
@@ -137,118 +260,6 @@ def explain(ended: Exit, limit: float | None) -> tuple[str | None, str]:
     if ended.code in NO_RESULT:
         return None, last or NO_RESULT[ended.code]
     return "crash", f"exit status {ended.code} without a record{said}"
-
-
-def execute(module: str, arguments: Sequence[str], limit: float | None, presses: list[int], title: str = "") -> Exit:
-    """Run `python -m module arguments` in a process group of its own; kill all of it beyond `limit` seconds.
-
-    A second press of Ctrl-C asks it to stop, and kills it when it does not. A terminal shows what it says last,
-    under `title`.
-    """
-    tether = Path(__file__).with_name("tether.py")
-    python = [sys.executable, "-m", module, *arguments]
-    killed_before = _oom_kills()
-    process = subprocess.Popen(
-        [sys.executable, "-S", str(tether), str(os.getpid()), *python],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, env.LAUNCHER: "isolated", env.SLOTS: "1", "PYTHONUNBUFFERED": "1"},
-        process_group=0,  # Ctrl-C reaches us alone, and a job that forks is killed whole
-    )
-    assert process.stdout is not None
-    tail = _Tail(process.stdout)
-    try:
-        timed_out = _wait(process, limit, presses, tail, title)
-    finally:
-        _kill_group(process)
-        _show("", "")
-    tail.close()
-    out_of_memory = process.returncode == -signal.SIGKILL and not timed_out and _oom_kills() > killed_before
-    return Exit(process.returncode, timed_out, out_of_memory, tail.text)
-
-
-def _wait(
-    process: "subprocess.Popen[bytes]", limit: float | None, presses: list[int], tail: "_Tail", title: str
-) -> bool:
-    """Wait for the process to end; whether it was for its time limit."""
-    deadline = None if limit is None else time.monotonic() + limit
-    asked: float | None = None
-    shown: str | None = None
-    while True:
-        try:
-            process.wait(POLL_SECONDS)
-        except subprocess.TimeoutExpired:
-            now = time.monotonic()
-            if deadline is not None and now > deadline:
-                return True
-            if asked is None and len(presses) >= 2:
-                asked = now
-                process.terminate()
-            if asked is not None and now > asked + GRACE_SECONDS:
-                return False
-            if tail.last != shown:
-                shown = tail.last
-                _show(title, shown)
-        else:
-            return False
-
-
-def _show(title: str, text: str) -> None:
-    """On a terminal, put `title` and `text` in the place of the last line shown."""
-    if not sys.stderr.isatty():
-        return
-    width = shutil.get_terminal_size().columns - 1
-    said = text.removeprefix(title.split("] ")[-1])  # jobs begin their lines with the same title
-    print(f"\r\033[K{(title + said)[:width]}", end="", file=sys.stderr, flush=True)  # noqa: T201
-
-
-def _kill_group(process: "subprocess.Popen[bytes]") -> None:
-    """Kill what is left of the job: itself and all that it forked."""
-    with suppress(ProcessLookupError, PermissionError):  # nobody left
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-
-
-class _Tail:
-    """Reads a pipe to its end, so that the writer never blocks, and keeps the last TAIL_BYTES."""
-
-    def __init__(self, pipe: IO[bytes]) -> None:
-        self.pipe = pipe
-        self.kept = b""
-        self.thread = threading.Thread(target=self._read, daemon=True)
-        self.thread.start()
-
-    def _read(self) -> None:
-        while chunk := os.read(self.pipe.fileno(), TAIL_BYTES):
-            self.kept = (self.kept + chunk)[-TAIL_BYTES:]
-
-    def close(self) -> None:
-        self.thread.join(GRACE_SECONDS)  # a process that left the group may hold the pipe open
-        if not self.thread.is_alive():
-            self.pipe.close()
-
-    @property
-    def last(self) -> str:
-        """The latest full line."""
-        lines = self.kept.rsplit(b"\n", 2)
-        return lines[-2].decode(errors="replace").strip() if len(lines) > 1 else ""
-
-    @property
-    def text(self) -> str:
-        return self.kept.decode(errors="replace").replace("\r", "\n")
-
-
-def _oom_kills() -> int:
-    """Processes that the system has killed for want of memory, as far as it tells."""
-    found = 0
-    for path in OOM_COUNTERS:
-        try:
-            lines = path.read_text().splitlines()
-        except OSError:
-            continue
-        found += sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
-    return found
 
 
 @contextmanager
@@ -260,7 +271,7 @@ def _interrupts() -> Iterator[list[int]]:
         first = not presses
         presses.extend([number] * (1 if number == signal.SIGINT else 2))
         if first and number == signal.SIGINT:
-            os.write(2, b"\nfinishing the running job; Ctrl-C again stops it now\n")  # print is not reentrant
+            os.write(2, b"\nfinishing what runs; Ctrl-C again stops it now\n")  # print is not reentrant
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:

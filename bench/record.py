@@ -13,9 +13,11 @@ import hashlib
 import json
 import math
 import os
+import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,7 @@ from bench.names import dataset_name, solver_name
 Record = dict[str, Any]
 
 SCHEMA = 1
-STALE_SECONDS = 60.0
+FOREIGN_SECONDS = 3600.0  # a temporary file of another machine may be swept after so long
 
 STATUSES = {
     "ok": "ended by its schedule, target, step or time budget, with a finite validated transport",
@@ -36,6 +38,8 @@ STATUSES = {
     "unfit": "the solver cannot take this problem",
     "not_installed": "a package that the solver needs is missing",
 }
+
+FINE = ("ok", "unfit")  # what a sweep may hold and still have succeeded
 
 COST = {
     "fit_seconds": "seconds on the step clock until the run ended",
@@ -92,6 +96,14 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     return value
+
+
+def flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested fields as one level, their names joined by dots."""
+    found: dict[str, Any] = {}
+    for name, value in fields.items():
+        found.update(flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value})
+    return found
 
 
 def key(config: Mapping[str, Any]) -> str:
@@ -159,7 +171,7 @@ def probe(folder: Path) -> None:
 def _temporary(path: Path, content: "bytes | memoryview") -> Iterator[Path]:
     """A file beside `path` with `content`, on the disk; gone after the block."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.tmp.{os.getpid()}")
+    temporary = path.with_name(f"{path.name}.tmp.{machine()}.{os.getpid()}")
     try:
         with open(temporary, "wb") as file:
             file.write(content)
@@ -170,22 +182,43 @@ def _temporary(path: Path, content: "bytes | memoryview") -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def sweep_stale(folder: Path) -> None:
-    """Remove temporary files in `folder` whose process is gone, once they are STALE_SECONDS old.
+@cache
+def machine() -> str:
+    """Eight hex digits for whatever gives processes their numbers: a shared folder is written to by several."""
+    with suppress(OSError):
+        return _digest(f"{socket.gethostname()} {os.stat('/proc/self/ns/pid').st_ino}")
+    return _digest(socket.gethostname())
 
-    The age spares what a process on another machine is writing to a shared folder.
-    """
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def sweep_stale(folder: Path) -> None:
+    """Remove temporary files in `folder` whose process is gone; those of another machine once they are old."""
     for path in folder.glob("*.tmp.*"):
-        pid = path.name.rsplit(".", 1)[1]
-        with suppress(FileNotFoundError):  # its process has just renamed it
-            if pid.isdigit() and not _alive(int(pid)) and time.time() - path.stat().st_mtime > STALE_SECONDS:
+        where, _, pid = path.name.rpartition(".tmp.")[2].rpartition(".")
+        with suppress(OSError):  # its process has just renamed it, or the folder is read-only
+            if where in ("", machine()):
+                stale = pid.isdigit() and not alive(pid)
+            else:
+                stale = time.time() - path.stat().st_mtime > FOREIGN_SECONDS
+            if stale:
                 path.unlink()
 
 
-def _alive(pid: int) -> bool:
+def discard(checkpoint: Path) -> None:
+    """Remove the checkpoint <key>.pt and those of single attempts, <key>.<attempt>.pt: the record is there."""
+    for path in checkpoint.parent.glob(f"{checkpoint.name.split('.')[0]}*.pt"):
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def alive(pid: str) -> bool:
+    """Whether this machine has a process of that number."""
     try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
+        os.kill(int(pid), 0)
+    except (ProcessLookupError, OverflowError, ValueError):
         return False
     except PermissionError:  # another user's
         return True
@@ -210,16 +243,22 @@ def read(path: Path) -> Record:
 def read_all(folders: Iterable[Path]) -> tuple[list[Record], list[str]]:
     """All records of the folders, the first of each key, and a line for each file that is not one."""
     records: dict[str, Record] = {}
-    problems = []
+    problems: list[str] = []
     for folder in folders:
-        for path in sorted(folder.glob("*.json")):
-            try:
-                record = read(path)
-            except (RecordError, OSError) as error:
-                problems.append(str(error))
-                continue
+        for record in each(folder, problems):
             records.setdefault(record["key"], record)
     return list(records.values()), problems
+
+
+def each(folder: Path, problems: list[str]) -> Iterator[Record]:
+    """The records of a folder, one in memory at a time; a line is added to `problems` for each file that is not one."""
+    for path in sorted(folder.glob("*.json")):
+        try:
+            record = read(path)
+        except (RecordError, OSError) as error:
+            problems.append(str(error))
+        else:
+            yield record
 
 
 def check(record: Any) -> None:

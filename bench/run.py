@@ -102,6 +102,7 @@ def run_cell(cfg: DictConfig) -> int:
     runs, checkpoint = folders(cfg, record.key(config))
     done = finished(runs, record.key(config))
     if done is not None:
+        record.discard(checkpoint)
         print(f"{record.line(done)} [cached]")
         return OK if done["status"] == "ok" else FAILED
     try:
@@ -414,7 +415,7 @@ def _kept(made: record.Record, runs: Path, checkpoint: Path) -> int:
     except OSError as error:
         print(f"error: the record was not written ({error.strerror}): the same command tries again", file=sys.stderr)
         return NOT_WRITTEN
-    checkpoint.unlink(missing_ok=True)
+    record.discard(checkpoint)
     print(record.line(made) + ("" if first else " [another process was first: its record stands]"))
     return OK if made["status"] == "ok" else FAILED
 

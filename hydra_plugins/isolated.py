@@ -3,56 +3,86 @@
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from typing import Any
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from bench import launcher, record
+from bench import launcher, process, record
+from bench.process import GIGABYTE, Limits
+from bench.record import BadInput
+
+MEMORY_SHARE = 0.9  # of the machine's memory, where no limit is set: the system's own choice may be the launcher
 
 
 class IsolatedLauncher(Launcher):
-    """Runs `python -m <module>` for each job, one at a time, and kills it after `limit_seconds`.
+    """Runs `python -m <module>` for each job, `slots` at a time, and kills it beyond its limits.
 
     `limit_seconds` null stands for 3 * budget.seconds + 300 + 8 * evaluate.seconds, which leaves time to validate
-    and to judge, or for no limit without such a budget. `module` has a function `identify(cfg)` that gives the
-    config of a cell's record, and `folders(cfg, key)`. Raises SystemExit with status 1 where a job is neither ok
-    nor unfit, once all have run.
+    and to judge, or for no limit without such a budget. `memory_gb` null stands for nine tenths of the machine's memory
+    over `slots`. With several slots each has processors of its own, and a cell that names no `threads` gets as many.
+    `module` has a function `identify(cfg)` that gives the config of a cell's record, and `folders(cfg, key)`. Raises
+    SystemExit with status 1 where a job is neither ok nor unfit, once all have run.
     """
 
-    def __init__(self, module: str = "bench.run", limit_seconds: float | None = None) -> None:
+    def __init__(
+        self,
+        module: str = "bench.run",
+        limit_seconds: float | None = None,
+        memory_gb: float | None = None,
+        slots: int = 1,
+    ) -> None:
         self.module = module
         self.limit_seconds = limit_seconds
+        self.memory_gb = memory_gb
+        self.slots = slots
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context = hydra_context
         self.config = config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        jobs = [self._job(list(overrides)) for overrides in job_overrides]  # all are checked before one runs
+        jobs = self.jobs(job_overrides)  # all are checked before one runs
         for folder in {job.runs for job in jobs}:
             record.sweep_stale(folder)
         try:
-            statuses = launcher.sweep(jobs, self.module, _say)
+            statuses = self.sweep(jobs)
         except launcher.Stopped:
             _say("stopped: the same command goes on from here")
             sys.exit(130)
-        bad = [status for status in statuses if status not in launcher.FINE]
-        if bad:
-            _say(f"{len(bad)} of {len(jobs)} cells failed")
-            sys.exit(1)
-        return [JobReturn(status=JobStatus.COMPLETED, _return_value=status) for status in statuses]
+        return finish(statuses)
 
-    def _job(self, overrides: list[str]) -> launcher.Job:
-        cfg = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
-        with open_dict(cfg):
-            del cfg["hydra"]
+    def sweep(self, jobs: Sequence[launcher.Job]) -> list[str]:
+        """Run the jobs; the status of each. Raises launcher.Stopped."""
+        return launcher.sweep(jobs, self.module, self.slots)
+
+    def jobs(self, job_overrides: Sequence[Sequence[str]]) -> list[launcher.Job]:
+        """The cells of the sweep. Raises BadInput."""
+        sets = launcher.cpu_sets(self.slots)
+        threads = None if sets[0] is None else len(sets[0])
+        return [self._job(list(overrides), threads) for overrides in job_overrides]
+
+    def _job(self, overrides: list[str], threads: int | None) -> launcher.Job:
+        cfg = self._composed(overrides)
+        if threads is not None:
+            if (cfg.threads or threads) > threads:
+                raise BadInput(f"threads={cfg.threads}: a slot has {threads} processors: take fewer slots or threads")
+            overrides = [*overrides, f"threads={cfg.threads or threads}"]
+            cfg = self._composed(overrides)
         cell = import_module(self.module)
         config = cell.identify(cfg)
         runs, checkpoint = cell.folders(cfg, record.key(config))
         arguments = (*self._search_path(), "hydra.mode=RUN", *overrides)
-        return launcher.Job(config, arguments, runs, checkpoint, self._limit(cfg))
+        limits = Limits(self._limit(cfg), self._memory())
+        return launcher.Job(config, arguments, runs, checkpoint, limits)
+
+    def _composed(self, overrides: list[str]) -> DictConfig:
+        cfg = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
+        with open_dict(cfg):
+            del cfg["hydra"]
+        return cfg
 
     def _search_path(self) -> list[str]:
         """The --config-dir that this process was given, for its jobs."""
@@ -61,9 +91,30 @@ class IsolatedLauncher(Launcher):
 
     def _limit(self, cfg: DictConfig) -> float | None:
         if self.limit_seconds is not None:
-            return self.limit_seconds
+            return _positive("limit_seconds", self.limit_seconds)
         seconds = cfg.budget.seconds
         return None if seconds is None else 3.0 * seconds + 300.0 + 8.0 * cfg.evaluate.seconds
+
+    def _memory(self) -> float | None:
+        if self.memory_gb is not None:
+            return _positive("memory_gb", self.memory_gb) * GIGABYTE
+        there = process.memory_allowed()
+        return None if there is None else MEMORY_SHARE * there / self.slots
+
+
+def finish(statuses: Sequence[str]) -> list[JobReturn]:
+    """What a launcher returns; SystemExit with status 1 where a job is neither ok nor unfit."""
+    bad = [status for status in statuses if status not in record.FINE]
+    if bad:
+        _say(f"{len(bad)} of {len(statuses)} cells failed")
+        sys.exit(1)
+    return [JobReturn(status=JobStatus.COMPLETED, _return_value=status) for status in statuses]
+
+
+def _positive(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
+        raise BadInput(f"hydra.launcher.{name} must be a number above 0, not {value!r}")
+    return float(value)
 
 
 def _say(text: str) -> None:

@@ -1,6 +1,8 @@
 """A job without torch for tests of the launcher: `python -m tests.stub_job results=DIR mode=MODE seed=N`."""
 
 import ctypes
+import json
+import math
 import os
 import signal
 import subprocess
@@ -10,7 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import record
+from bench import env, record
+
+STEPS = 6
+STEP_SECONDS = 0.01
 
 
 def identify(cfg: Any) -> dict[str, Any]:
@@ -18,7 +23,8 @@ def identify(cfg: Any) -> dict[str, Any]:
 
 
 def folders(cfg: Any, key: str) -> tuple[Path, Path]:
-    return Path(cfg.results) / "runs", Path(cfg.results) / "checkpoints" / f"{key}.pt"
+    results = Path(cfg["results"])
+    return results / "runs", results / "checkpoints" / f"{key}.pt"
 
 
 def config_of(mode: str, seed: int) -> dict[str, Any]:
@@ -33,11 +39,29 @@ def main(arguments: Sequence[str]) -> int:
     results.mkdir(parents=True, exist_ok=True)
     with open(results / "started", "a") as file:
         file.write(f"{mode} {given['seed']} {os.getpid()} {os.getppid()}\n")
+    begin = time.time()
     misbehave(mode, results)
+    metrics = {"nll": work(results, record.key(config)) if mode == "work" else 1.5}
     status = mode if mode in record.STATUSES else "ok"
-    made = record.new(config, status, "by its nature", "2000-01-01", metrics={"nll": 1.5}, cost={"fit_seconds": 0.25})
+    where = {**env.describe("cpu", "", 1), "begin": begin, "end": time.time()}
+    cost = {"fit_seconds": 0.25}
+    made = record.new(config, status, "by its nature", "2000-01-01", metrics=metrics, cost=cost, env=where)
     record.write(results / "runs", made)
+    record.discard(folders({"results": results}, made["key"])[1])
     return 0 if status == "ok" else 1
+
+
+def work(results: Path, key: str) -> float:
+    """Steps whose result tells whether one was left out or taken twice; resumes from a checkpoint."""
+    checkpoint = folders({"results": results}, key)[1]
+    step, value = json.loads(checkpoint.read_text()) if checkpoint.exists() else (0, 1.0)
+    while step < STEPS:
+        step, value = step + 1, math.sin(value + step + int(key, 16) % 1000)
+        time.sleep(STEP_SECONDS)
+        with open(results / "steps", "a") as file:
+            file.write(f"{key} {step}\n")
+        record.write_over(checkpoint, json.dumps([step, value]).encode())
+    return value
 
 
 def misbehave(mode: str, results: Path) -> None:
@@ -65,9 +89,17 @@ def misbehave(mode: str, results: Path) -> None:
             child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"])
             (results / "grandchild").write_text(str(child.pid))
         case "loud":
-            line = b"x" * 1023 + b"\n"
-            for _ in range(20_000):
+            line = b"x" * 99_999 + b"\n"
+            for _ in range(1000):
                 os.write(1, line)
+        case "allocate":
+            kept = []
+            while True:
+                kept.append(b"x" * 10_000_000)
+        case "share":
+            script = "kept = b'x' * 200_000_000; import time; time.sleep(600)"
+            children = [subprocess.Popen([sys.executable, "-S", "-c", script]) for _ in range(2)]
+            children[0].wait()
         case "slow":
             time.sleep(1.0)
 

@@ -21,7 +21,7 @@ import pandas as pd
 
 from bench import record
 from bench.names import dataset_name, solver_name
-from bench.record import Record
+from bench.record import Record, flat
 
 METRICS = (
     *("nll", "nll_stderr", "nll_gap", "mmd", "inverse_error_mean", "inverse_error_max"),
@@ -56,9 +56,7 @@ def load(folders: Iterable[Path]) -> tuple[pd.DataFrame, list[str]]:
     rows: dict[str, dict[str, Any]] = {}
     problems: list[str] = []
     for folder in folders:
-        records, refused = record.read_all([folder])
-        problems += refused
-        for one in records:
+        for one in record.each(folder, problems):
             try:
                 rows.setdefault(one["key"], _row(one, folder))
             except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -144,14 +142,6 @@ def _named(cell: pd.DataFrame) -> pd.DataFrame:
 
 def _letter(i: int) -> str:
     return string.ascii_lowercase[i] if i < 26 else str(i)
-
-
-def flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested fields as one level, their names joined by dots."""
-    found: dict[str, Any] = {}
-    for name, value in fields.items():
-        found.update(flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value})
-    return found
 
 
 def curve(trace: Sequence[Any]) -> Curve:

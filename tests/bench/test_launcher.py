@@ -1,16 +1,20 @@
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bench import env, launcher, record
-from bench.launcher import Exit, Job, explain, sweep
+from bench import env, launcher, plan, process, record
+from bench.launcher import Job, cpu_sets, explain, sweep
+from bench.process import Exit, Limits
+from bench.record import BadInput
 from tests.stub_job import config_of
 
 ROOT = Path(__file__).parents[2]
@@ -19,15 +23,19 @@ STUB = "tests.stub_job"
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="process groups and parent-death signals of Linux")
 
 
-def job(results: Path, mode: str = "ok", seed: int = 0, limit: float | None = 60.0) -> Job:
+def job(results: Path, mode: str = "ok", seed: int = 0, limit: float | None = 60.0, memory: float | None = None) -> Job:
     config = config_of(mode, seed)
     overrides = (f"results={results}", f"mode={mode}", f"seed={seed}")
-    return Job(config, overrides, results / "runs", results / "checkpoints" / f"{record.key(config)}.pt", limit)
+    checkpoint = results / "checkpoints" / f"{record.key(config)}.pt"
+    return Job(config, overrides, results / "runs", checkpoint, Limits(limit, memory))
 
 
-def run(*jobs: Job) -> tuple[list[str], list[str]]:
-    said: list[str] = []
-    return sweep(jobs, STUB, said.append), said
+def run(*jobs: Job, slots: int = 1) -> tuple[list[str], list[str]]:
+    """The statuses of a sweep, and the lines that it says."""
+    said = io.StringIO()
+    with redirect_stdout(said):
+        statuses = sweep(jobs, STUB, slots)
+    return statuses, said.getvalue().splitlines()
 
 
 def started(results: Path) -> list[list[str]]:
@@ -129,6 +137,81 @@ def test_a_job_may_print_without_end(tmp_path: Path) -> None:
     assert run(job(tmp_path, "loud"))[0] == ["ok"]
 
 
+def test_memory_without_end(tmp_path: Path) -> None:
+    begin = time.monotonic()
+    statuses, _ = run(job(tmp_path, "allocate", memory=3e8), job(tmp_path))
+    assert time.monotonic() - begin < 30
+    assert statuses == ["oom", "ok"]
+    reason = record.read(job(tmp_path, "allocate").path)["reason"]
+    assert reason.startswith("killed at 0.") and reason.endswith("above its limit of 0.30 GB")  # noqa: PT018
+
+
+def test_memory_of_what_a_job_has_forked_counts(tmp_path: Path) -> None:
+    statuses, _ = run(job(tmp_path, "share", memory=3e8), job(tmp_path))
+    assert statuses == ["oom", "ok"]
+
+
+def test_memory_is_read_from_the_system() -> None:
+    mine = process.resident([os.getpid()])
+    block = b"x" * 50_000_000
+    grown = process.resident([os.getpid(), 999_999_999]) - mine
+    assert 40e6 < grown < 70e6, len(block)
+    assert os.getpid() in process.members(os.getpgrp())
+    assert 1e8 < (process.memory_allowed() or 0) < 1e14
+
+
+def test_slots_run_side_by_side_on_processors_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "cpu_sets", lambda slots: [frozenset({0}), frozenset(range(1, os.cpu_count() or 2))])
+    jobs = [job(tmp_path, "slow", seed) for seed in range(4)]
+    statuses, said = run(*jobs, job(tmp_path, "slow", 0), slots=2)
+    assert statuses == ["ok"] * 5
+    assert sum(line.endswith("[cached]") for line in said) == 1, "the same cell twice runs once"
+    assert len(started(tmp_path)) == 4
+    made = [record.read(one.path)["env"] for one in jobs]
+    spans = [(env["begin"], env["end"]) for env in made]
+    assert max(a for a, _ in spans[:2]) < min(b for _, b in spans[:2]), "two at once"
+    assert all(sum(a < b2 and a2 < b for a2, b2 in spans) <= 2 + 1 for a, b in spans)
+    assert {tuple(env["affinity"]) for env in made} == {(0,), tuple(range(1, os.cpu_count() or 2))}
+    assert {(env["slots"], env["launcher"]) for env in made} == {(2, "isolated")}
+
+
+def test_a_crash_in_a_slot_is_recorded_with_its_processors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "cpu_sets", lambda slots: [frozenset({0}), frozenset({1})])
+    run(job(tmp_path, "exit"), slots=2)
+    env = record.read(job(tmp_path, "exit").path)["env"]
+    assert (env["slots"], env["affinity"]) == (2, [0])
+
+
+def test_processors_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 2, 3, 5, 6})
+    assert cpu_sets(1) == [None]
+    assert cpu_sets(2) == [{1, 2}, {3, 5}]
+    for wrong, words in (
+        (6, "may use 5 processors"),
+        (0, "whole number"),
+        (True, "whole number"),
+        ("2", "whole number"),
+    ):
+        with pytest.raises(BadInput, match=words):
+            cpu_sets(wrong)  # type: ignore[arg-type]
+
+
+def test_a_sweep_says_what_it_does(tmp_path: Path) -> None:
+    process = begin_sweep(tmp_path, "hang:0", "ok:1")
+    (made,), problems = plan.read_all(tmp_path)
+    assert problems == []
+    assert [cell.title for cell in made.cells] == ["stub none seed 0", "stub none seed 1"]
+    wait_for(lambda: plan.running(tmp_path, made))
+    assert list(plan.running(tmp_path, made)) == [made.cells[0].key]
+    process.kill()
+    process.communicate()
+    assert plan.running(tmp_path, made) == {}
+    run(job(tmp_path, seed=1))
+    assert [path.name for path in (tmp_path / ".sweep").iterdir() if path.name.startswith(made.id)] == [
+        f"{made.id}.json"
+    ]
+
+
 def test_a_file_that_is_no_record_is_named_and_kept(tmp_path: Path) -> None:
     path = job(tmp_path).path
     path.parent.mkdir(parents=True)
@@ -146,25 +229,41 @@ def test_a_full_disk_is_said_in_a_line(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(os, "fsync", full)
     statuses, said = run(job(tmp_path, "exit"))
     assert statuses == ["error"]
-    assert said[0].endswith("and no record: No space left on device")
+    assert said[-1].endswith("and no record: No space left on device")
     assert list((tmp_path / "runs").iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["with spaces", "ünï cödé 漢"])
+def test_any_path_will_do(name: str, tmp_path: Path) -> None:
+    assert run(job(tmp_path / name), job(tmp_path / name, "exit"))[0] == ["ok", "crash"]
+
+
+def test_a_folder_that_cannot_be_written_to_is_said_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file")
+    (tmp_path / ".sweep").write_text("another")
+    statuses, said = run(job(tmp_path, "exit"))
+    assert statuses == ["error"]
+    assert said == [
+        "warning: bench.status will not see this sweep (File exists)",
+        "[1/1] stub none seed 0: crash (exit status 7 without a record), and no record: File exists",
+    ]
 
 
 def test_killed_for_want_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counts = iter([3, 4])
-    monkeypatch.setattr(launcher, "_oom_kills", lambda: next(counts))
+    monkeypatch.setattr(process, "oom_kills", lambda: next(counts))
     assert run(job(tmp_path, "killed"))[0] == ["oom"]
 
 
 def test_oom_kills_are_read_from_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events = tmp_path / "memory.events"
     events.write_text("low 0\noom 9\noom_kill 2\noom_group_kill 5\n")
-    monkeypatch.setattr(launcher, "OOM_COUNTERS", (events, tmp_path / "missing"))
-    assert launcher._oom_kills() == 2
+    monkeypatch.setattr(process, "OOM_COUNTERS", (events, tmp_path / "missing"))
+    assert process.oom_kills() == 2
 
 
 def test_the_reason_is_the_last_thing_said_and_not_long() -> None:
-    status, reason = explain(Exit(1, False, False, "a\n" + "b" * 10_000 + "\n\n"), None)
+    status, reason = explain(Exit(1, None, "a\n" + "b" * 10_000 + "\n\n"))
     assert status == "crash"
     assert reason.endswith("bbb")
     assert len(reason) < 400
@@ -179,7 +278,7 @@ from bench import launcher
 from tests.bench.test_launcher import job, STUB
 jobs = [job(Path(sys.argv[1]), mode, int(seed)) for mode, seed in (word.split(":") for word in sys.argv[2:])]
 try:
-    launcher.sweep(jobs, STUB, lambda text: print(text, flush=True))
+    launcher.sweep(jobs, STUB)
 except launcher.Stopped:
     sys.exit(130)
 """
@@ -198,8 +297,18 @@ def test_a_job_dies_with_its_launcher(tmp_path: Path) -> None:
     assert alive(pid)
     process.kill()
     process.communicate()
-    wait_for(lambda: not alive(pid))
+    wait_for(lambda: not alive(pid), seconds=2.0)
     assert not (tmp_path / "runs").exists()
+
+
+def test_what_a_job_has_forked_dies_with_the_launcher(tmp_path: Path) -> None:
+    process = begin_sweep(tmp_path, "fork:0")
+    wait_for((tmp_path / "grandchild").exists)
+    pids = [int(started(tmp_path)[0][2]), int((tmp_path / "grandchild").read_text())]
+    assert all(map(alive, pids))
+    process.kill()
+    wait_for(lambda: not any(map(alive, pids)), seconds=2.0)
+    process.communicate()
 
 
 def test_one_ctrl_c_finishes_the_running_job(tmp_path: Path) -> None:
@@ -209,7 +318,7 @@ def test_one_ctrl_c_finishes_the_running_job(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert out.count("\n") == 1
     assert "seed 0: ok" in out
-    assert "finishing the running job" in err
+    assert "finishing what runs" in err
     assert len(started(tmp_path)) == 1
 
 

@@ -111,14 +111,21 @@ def test_a_real_file_size_limit_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_only_what_dead_processes_left_is_swept(tmp_path: Path) -> None:
-    names = ("a.json.tmp.999999999", "b.json.tmp.999999999", f"a.json.tmp.{os.getpid()}", "a.json.tmp.1", "b.json")
-    dead, young, live, anothers, other = (tmp_path / name for name in names)
-    for path in (dead, young, live, anothers, other):
-        path.touch()
-        if path != young:
-            os.utime(path, (0, 0))
+    here, elsewhere, dead, own = record.machine(), "01234567", 999999999, os.getpid()
+    gone = [f"a.json.tmp.{here}.{dead}", f"b.json.tmp.{dead}", f"c.json.tmp.{elsewhere}.{own}"]
+    kept = [f"a.json.tmp.{here}.{own}", f"d.json.tmp.{elsewhere}.{dead}", "e.json.tmp.1", "f.json.tmp.x", "b.json"]
+    for name in (*gone, *kept):
+        (tmp_path / name).touch()
+    os.utime(tmp_path / gone[2], (0, 0))
     sweep_stale(tmp_path)
-    assert set(tmp_path.iterdir()) == {young, live, anothers, other}
+    assert {path.name for path in tmp_path.iterdir()} == set(kept)
+
+
+def test_checkpoints_of_all_attempts_are_discarded(tmp_path: Path) -> None:
+    for name in ("ab.pt", "ab.7_1-0.pt", "ac.pt"):
+        (tmp_path / name).touch()
+    record.discard(tmp_path / "ab.pt")
+    assert [path.name for path in tmp_path.iterdir()] == ["ac.pt"]
 
 
 def test_writing_over_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -411,7 +411,8 @@ def test_a_solver_from_outside_on_a_path_with_spaces(tmp_path: Path) -> None:
 def test_ctrl_c_on_the_command_line(tmp_path: Path) -> None:
     words = [*STUB, "solver.mode=interrupt", f"solver.marker='{tmp_path}/marker'"]
     done = command(*words, results=tmp_path)
-    assert (done.returncode, done.stderr, done.stdout) == (130, "interrupted: the same command resumes\n", "")
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (130, "interrupted: the same command resumes")
+    assert done.stdout == ""
     assert records(tmp_path) == []
     assert command(*words, results=tmp_path).returncode == 0
     assert len(records(tmp_path)) == 1
@@ -430,7 +431,7 @@ def test_a_sweep_and_the_same_again(tmp_path: Path) -> None:
     again = command(*SWEEP, results=tmp_path)
     assert again.returncode == 0
     assert again.stdout.count("[cached]") == 3
-    assert {path.name for path in tmp_path.iterdir()} == {"runs", "started"}
+    assert {path.name for path in tmp_path.iterdir()} == {"runs", "started", ".sweep"}
 
 
 def test_a_sweep_with_a_failure_goes_on_and_says_so(tmp_path: Path) -> None:

@@ -1,0 +1,219 @@
+"""One command in a process group of its own, which is killed whole beyond a limit of time or memory."""
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+TAIL_BYTES = 64 * 1024
+GRACE_SECONDS = 5.0  # a command that is asked to stop gets this long for its checkpoint
+RESCAN_SECONDS = 1.0
+GIGABYTE = 1e9
+PROC = Path("/proc")
+OOM_COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
+CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+# Leads the group, so that nobody else gets its number while there is anything to kill, and kills it when the pipe from
+# us closes: a parent-death signal would reach the command, but not what that has forked.
+WATCH = ("/bin/sh", "-c", "read _; kill -9 0")
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a command may use, None for as much as it likes: seconds, and bytes of memory (watched on Linux only)."""
+
+    seconds: float | None = None
+    bytes: float | None = None
+
+
+@dataclass(frozen=True)
+class Exit:
+    """How a command ended: its return code as subprocess has it, why it was killed if it was, and its last words.
+
+    `verdict` is a status of a record and a reason, None where the command ended by itself or was asked to.
+    """
+
+    code: int
+    verdict: tuple[str, str] | None
+    tail: str
+    seconds: float = 0.0
+
+
+class Process:
+    """A command under way. It ends within a second of this process's death, whatever it has forked with it."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        limits: Limits,
+        environment: Mapping[str, str],
+        cpus: frozenset[int] | None = None,
+    ) -> None:
+        self.limits = limits
+        self.begun = time.monotonic()
+        self.asked: float | None = None
+        self._oom_kills = oom_kills()
+        self._members: list[int] = []
+        self._scanned = 0.0
+        self._watch = subprocess.Popen(WATCH, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, process_group=0)
+        try:
+            with _affinity(cpus):
+                self._command = subprocess.Popen(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    env={**os.environ, **environment},
+                    process_group=self._watch.pid,  # Ctrl-C reaches us alone, and what it forks is killed with it
+                )
+        except BaseException:
+            self._kill_group()
+            raise
+        assert self._command.stdout is not None
+        self._tail = _Tail(self._command.stdout)
+
+    @property
+    def seconds(self) -> float:
+        """Since it began."""
+        return time.monotonic() - self.begun
+
+    @property
+    def said(self) -> str:
+        """Its latest full line."""
+        return self._tail.last
+
+    def wait(self, seconds: float) -> Exit | None:
+        """Give it `seconds` to end, and see to its limits; how it ended, None while it runs."""
+        with suppress(subprocess.TimeoutExpired):
+            self._command.wait(seconds)
+        verdict = None
+        if self._command.poll() is None:
+            verdict = self._broken()
+            if verdict is None and (self.asked is None or time.monotonic() < self.asked + GRACE_SECONDS):
+                return None
+        self.kill()
+        if self._command.returncode == -signal.SIGKILL and verdict is None and oom_kills() > self._oom_kills:
+            verdict = "oom", "killed by the system for want of memory"
+        return Exit(self._command.returncode, verdict, self._tail.text, self.seconds)
+
+    def ask(self) -> None:
+        """Ask it to stop; it is killed GRACE_SECONDS later."""
+        if self.asked is None:
+            self.asked = time.monotonic()
+            self._command.terminate()
+
+    def kill(self) -> None:
+        """Kill what is left: the command and all that it forked."""
+        self._kill_group()
+        self._command.wait()
+        self._tail.close()
+
+    def _kill_group(self) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._watch.pid, signal.SIGKILL)
+        self._watch.wait()
+        assert self._watch.stdin is not None
+        self._watch.stdin.close()
+
+    def _broken(self) -> tuple[str, str] | None:
+        """Status and reason where a limit is broken."""
+        seconds, most = self.limits.seconds, self.limits.bytes
+        if seconds is not None and self.seconds > seconds:
+            return "timeout", f"killed after {seconds:g} s"
+        if most is None:
+            return None
+        if time.monotonic() > self._scanned + RESCAN_SECONDS:
+            self._members, self._scanned = members(self._watch.pid), time.monotonic()
+        if (used := resident(self._members)) <= most:
+            return None
+        return "oom", f"killed at {used / GIGABYTE:.2f} GB of memory, above its limit of {most / GIGABYTE:.2f} GB"
+
+
+def members(group: int) -> list[int]:
+    """The processes of a process group."""
+    found = []
+    for path in PROC.glob("[0-9]*/stat"):
+        with suppress(OSError, IndexError):  # it has just ended
+            if int(path.read_text().rpartition(")")[2].split()[2]) == group:
+                found.append(int(path.parent.name))
+    return found
+
+
+def resident(processes: Iterable[int]) -> int:
+    """Bytes of memory that `processes` hold together; what they share counts once, as the most that one of them has."""
+    own = shared = 0
+    for process in processes:
+        with suppress(OSError, IndexError, ValueError):
+            _, all_pages, shared_pages, *_ = map(int, (PROC / str(process) / "statm").read_text().split())
+            own += all_pages - shared_pages
+            shared = max(shared, shared_pages)
+    return (own + shared) * os.sysconf("SC_PAGE_SIZE")
+
+
+def memory_allowed() -> float | None:
+    """Bytes of memory that this machine or its container has; None where the system does not tell."""
+    found = []
+    with suppress(OSError, IndexError, ValueError):
+        found.append(1024.0 * int((PROC / "meminfo").read_text().split()[1]))
+    for path in CGROUP_LIMITS:
+        with suppress(OSError, ValueError):
+            found.append(float(int(path.read_text())))
+    return min(found, default=None)
+
+
+def oom_kills() -> int:
+    """Processes that the system has killed for want of memory, as far as it tells."""
+    found = 0
+    for path in OOM_COUNTERS:
+        with suppress(OSError):
+            lines = path.read_text().splitlines()
+            found += sum(int(line.split()[1]) for line in lines if line.startswith("oom_kill "))
+    return found
+
+
+@contextmanager
+def _affinity(cpus: frozenset[int] | None) -> Iterator[None]:
+    """Within, this thread runs on `cpus`, and so will the processes that it starts."""
+    if cpus is None:
+        yield
+        return
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cpus)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+class _Tail:
+    """Reads a pipe to its end, so that the writer never blocks, and keeps the last TAIL_BYTES."""
+
+    def __init__(self, pipe: IO[bytes]) -> None:
+        self.pipe = pipe
+        self.kept = b""
+        self.thread = threading.Thread(target=self._read, daemon=True)
+        self.thread.start()
+
+    def _read(self) -> None:
+        while chunk := os.read(self.pipe.fileno(), TAIL_BYTES):
+            self.kept = (self.kept + chunk)[-TAIL_BYTES:]
+
+    def close(self) -> None:
+        self.thread.join(GRACE_SECONDS)  # a process that left the group may hold the pipe open
+        if not self.thread.is_alive():
+            self.pipe.close()
+
+    @property
+    def last(self) -> str:
+        """The latest full line."""
+        lines = self.kept.rsplit(b"\n", 2)
+        return lines[-2].decode(errors="replace").strip() if len(lines) > 1 else ""
+
+    @property
+    def text(self) -> str:
+        return self.kept.decode(errors="replace").replace("\r", "\n")

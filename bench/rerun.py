@@ -1,0 +1,170 @@
+"""Run cells again:   python -m bench.rerun failed=true [status=oom,crash] [key=KEY,...] [results=DIR] [more overrides]
+
+failed    every cell whose record is neither ok nor unfit
+status    those of these statuses
+key       those of these keys
+results   the folder of the records; default results
+
+Other words go to bench.run, as long as they change no key: data.root=..., hydra.launcher.memory_gb=8. A new record
+takes the place of the old one once it is there, not before; the old one is kept beside it as
+<key>.json.superseded.<n>, which no report reads. Interrupted, the same command goes on.
+
+Exit code 0: all that ran are ok or unfit now, or there was nothing to run; 1: some are not; 2: bad input;
+130: interrupted.
+"""
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any
+
+from bench import record
+from bench.record import BadInput, Record
+
+if TYPE_CHECKING:  # imported where they are used: --help does without
+    from bench.launcher import Job
+
+OWN = ("failed", "status", "key", "results")
+CONF = Path(__file__).parent / "conf"
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command; gives its exit code."""
+    if {"-h", "--help"} & set(arguments):
+        print(__doc__)
+        return 0
+    own = {name: value for name, _, value in (word.partition("=") for word in arguments) if name in OWN}
+    try:
+        return rerun(own, [word for word in arguments if word.partition("=")[0] not in OWN])
+    except (BadInput, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("stopped: the same command goes on from here")
+        return 130
+
+
+def rerun(own: Mapping[str, str], others: Sequence[str]) -> int:
+    """Run the cells that `own` asks for in a store of their own, whose records then take the place of the old ones."""
+    runs = Path(own.get("results", "results")) / "runs"
+    apart = runs.parent / ".rerun"
+    problems: list[str] = []
+    supersede_all(apart / "runs", runs)  # what an interrupted rerun has left
+    cells = {one["key"]: words(one["config"]) for one in record.each(runs, problems) if wanted(one, own)}
+    for line in problems:
+        print(f"left out: {line}", file=sys.stderr)
+    if not cells:
+        print("nothing to run again")
+        return 0
+    try:
+        statuses = run(cells, [*others, f"results={value(str(apart))}"])
+    finally:
+        supersede_all(apart / "runs", runs)
+    return int(any(status not in record.FINE for status in statuses))
+
+
+def wanted(one: Record, own: Mapping[str, str]) -> bool:
+    """Whether the record is one of those to run again. Raises BadInput where nothing says which."""
+    statuses = [name for name in own.get("status", "").split(",") if name]
+    keys = [name for name in own.get("key", "").split(",") if name]
+    if unknown := [name for name in statuses if name not in record.STATUSES]:
+        raise BadInput(f"no status {', '.join(unknown)}: choose from {', '.join(record.STATUSES)}")
+    if own.get("failed", "false") not in ("true", "false"):
+        raise BadInput(f"failed is true or false, not {own['failed']!r}")
+    failed = own.get("failed") == "true"
+    if not (failed or statuses or keys):
+        raise BadInput("say which cells to run again: failed=true, status=... or key=...")
+    return (failed and one["status"] not in record.FINE) or one["status"] in statuses or one["key"] in keys
+
+
+def words(config: Mapping[str, Any]) -> list[str]:
+    """The overrides that make the cell of this `config`, whatever the published settings and defaults are by now."""
+    given = ["~solver", "~dataset", "tuned=none"]
+    given += [f"+{name}={value(_fields(config[name]))}" for name in ("solver", "dataset")]
+    for name, part in config.items():
+        if name in ("budget", "validation", "evaluate"):
+            given += [f"{name}.{field}={value(one)}" for field, one in part.items()]
+        elif name not in ("solver", "dataset"):
+            given.append(f"{name}={value(part)}")
+    return given
+
+
+def _fields(described: Any) -> Any:
+    """What record.describe was given: without the versions, which are no fields."""
+    if isinstance(described, list):
+        return [_fields(part) for part in described]
+    if not isinstance(described, Mapping):
+        return described
+    return {k: _fields(v) for k, v in described.items() if not (k == "version" and "_target_" in described)}
+
+
+def value(given: Any) -> str:
+    """Plain data as Hydra's command line has it."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
+    if given is None or isinstance(given, bool):
+        return {None: "null", True: "true", False: "false"}[given]
+    if isinstance(given, Mapping):
+        return "{" + ",".join(f"{name}:{value(part)}" for name, part in given.items()) + "}"
+    if isinstance(given, list | tuple):
+        return "[" + ",".join(map(value, given)) + "]"
+    return QuotedString(given, Quote.single).with_quotes() if isinstance(given, str) else repr(given)
+
+
+def run(cells: Mapping[str, Sequence[str]], others: Sequence[str]) -> list[str]:
+    """Run the cells, each by its overrides and `others`; the status of each. Raises BadInput and launcher.Stopped."""
+    import hydra
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            cfg = compose("config", list(others), return_hydra_config=True)
+            launcher = hydra.utils.instantiate(cfg.hydra.launcher)
+            loader = GlobalHydra.instance().hydra.config_loader  # type: ignore[union-attr]
+            launcher.setup(hydra_context=SimpleNamespace(config_loader=loader), task_function=None, config=cfg)
+            given = [word for word in others if not word.startswith("hydra")]
+            jobs: list[Job] = launcher.jobs([[*overrides, *given] for overrides in cells.values()])
+    except HydraException as error:
+        raise BadInput(str(error).splitlines()[0]) from None
+    same = []
+    for job, key in zip(jobs, cells, strict=True):
+        if (now := record.key(job.config)) == key:
+            same.append(job)
+        else:
+            print(f"{key} ({job.title}) is another cell by now, {now}: its record stays as it is", flush=True)
+    return launcher.sweep(same)
+
+
+def supersede_all(fresh: Path, runs: Path) -> None:
+    """Put the records in `fresh`, with their pictures, in the place of those in `runs`, which are kept aside."""
+    problems: list[str] = []
+    for one in record.each(fresh, problems):
+        name = f"{one['key']}.json"
+        aside(runs / name)
+        picture = f"{one['key']}.npz"
+        (runs / picture).unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            os.replace(fresh / picture, runs / picture)
+        os.replace(fresh / name, runs / name)
+    if problems:
+        raise BadInput(f"{problems[0]}: move it away and run again")
+
+
+def aside(path: Path) -> None:
+    """Keep the record `path` under a second name, the first that is free. Nothing to do where it has one already."""
+    with suppress(FileNotFoundError):
+        if path.stat().st_nlink > 1:  # a crash came between this and the record that takes its place
+            return
+        for n in range(1, 1_000_000):
+            with suppress(FileExistsError):
+                os.link(path, f"{path}.superseded.{n}")
+                return
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,68 @@
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from bench.board import Board, Pace, Running, duration
+from tests.bench import fake_records
+
+
+def learnt(**seconds: float) -> Pace:
+    pace = Pace()
+    for solver, one in seconds.items():
+        for seed, factor in enumerate((0.5, 1.0, 40.0)):
+            pace.learn(fake_records.make(solver, seed=seed, cost={"wall_seconds": one * factor}))
+    return pace
+
+
+def test_time_left_comes_from_the_same_solver_and_dataset() -> None:
+    pace = learnt(otflow=10.0, ffjord=100.0)
+    assert pace.guess("otflow 8gaussians seed 9") == 10.0
+    assert pace.guess("ffjord 8gaussians seed 9") == 100.0
+    assert pace.guess("moments 8gaussians seed 0") == pytest.approx(75.0), "the median of all six"
+    assert Pace().guess("otflow 8gaussians seed 0") is None
+    waiting = ["otflow 8gaussians seed 5", "ffjord 8gaussians seed 5"]
+    running = [("ffjord 8gaussians seed 6", 30.0), ("otflow 8gaussians seed 6", 99.0)]
+    assert pace.left(waiting, running, slots=2) == (10 + 100 + 70 + 0) / 2
+    assert Pace().left(waiting, running, slots=2) is None
+    assert Pace().left([], [], slots=1) == 0.0
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(45.4, "45 s"), (600, "10 min"), (9000, "2.5 h")])
+def test_durations(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+def test_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    cells = [f"stub none seed {i}" for i in range(10)]
+    with Board(cells) as board:
+        board.began(0)
+        board.show([Running(0, 1.0, "step 3")])
+        board.ended(0, "ok", "stub none seed 0: ok", cached=False)
+        board.ended(1, "crash", "stub none seed 1: crash (x)", cached=True)
+        board.ended(2, "unfit", "stub none seed 2: unfit (y)", cached=False)
+    assert capsys.readouterr().out.splitlines() == [
+        "[ 1/10] stub none seed 0: ok",
+        "[ 2/10] stub none seed 1: crash (x) [cached]",
+        "[ 3/10] stub none seed 2: unfit (y)",
+    ]
+    assert board.summary([]) == "done 2, cached 1, failed 1, running 0, left 7"
+
+
+def test_a_live_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = io.StringIO()
+
+    def terminal(**given: Any) -> Console:
+        return Console(file=screen, force_terminal=True, width=100, color_system=None)
+
+    monkeypatch.setattr("rich.console.Console", terminal)
+    with Board(["otflow 8gaussians seed 0", "otflow 8gaussians seed [1]"]) as board:
+        board.pace = learnt(otflow=10.0)
+        board.began(0)
+        board.show([Running(0, 4.0, "otflow 8gaussians seed 0: step 3, NLL 2.5 [red]")])
+        board.ended(0, "ok", "otflow 8gaussians seed 0: ok [red]", cached=False)
+    shown = screen.getvalue()
+    assert "done 0, cached 0, failed 0, running 1, left 1, about 16 s to go" in shown
+    assert "otflow 8gaussians seed 0  4 s  step 3, NLL 2.5 [red]" in shown
+    assert "[1/2] otflow 8gaussians seed 0: ok [red]\n" in shown

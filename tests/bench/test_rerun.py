@@ -1,0 +1,102 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from bench import record, rerun
+from bench.record import BadInput
+from bench.run import identify
+from tests.bench import fake_records
+
+ROOT = Path(__file__).parents[2]
+CONF = str(ROOT / "bench" / "conf")
+
+
+def config_of(*overrides: str) -> dict[str, Any]:
+    with initialize_config_dir(CONF, version_base="1.3"):
+        return identify(compose("config", list(overrides)))
+
+
+def crashed(results: Path, *overrides: str) -> record.Record:
+    made = record.new(config_of(*overrides), "crash", "as it was", "2000-01-01")
+    record.write(results / "runs", made)
+    return made
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("solver=otflow", "dataset=moons", "budget.seconds=0.5", "threads=1", "dtype=float64"),
+        ("solver=ffjord", "dataset=digits", "seed=3", "validation.rows=7", "evaluate.seconds=1e-5"),
+        ("solver=moments", "dataset=gaussians", "dataset.dim=3", "budget.target=-2.5"),
+        ("tuned=none", "~solver", "++solver._target_=tests.stubs.Decay", "++solver.marker='a \\'b\\' {c}, é'"),
+    ],
+)
+def test_a_record_makes_its_own_cell_again(overrides: tuple[str, ...]) -> None:
+    config = json.loads(json.dumps(config_of(*overrides)))
+    assert record.key(config_of(*rerun.words(config))) == record.key(config)
+
+
+def test_which_cells_are_wanted() -> None:
+    ok, oom = fake_records.make(), fake_records.make(status="oom")
+    asked = [{"failed": "true"}, {"status": "oom,crash"}, {"key": ok["key"]}, {"status": "ok"}, {"status": "crash"}]
+    assert [(rerun.wanted(ok, own), rerun.wanted(oom, own)) for own in asked] == [
+        (False, True), (False, True), (True, False), (True, False), (False, False)]  # fmt: skip
+    assert not rerun.wanted(fake_records.make(status="unfit"), {"failed": "true"})
+    for own, words in (({}, "say which"), ({"status": "bad"}, "no status bad"), ({"failed": "1"}, "true or false")):
+        with pytest.raises(BadInput, match=words):
+            rerun.wanted(ok, own)
+
+
+def test_nothing_is_lost_when_a_record_is_superseded(tmp_path: Path) -> None:
+    runs, fresh = tmp_path / "runs", tmp_path / "fresh"
+    one = fake_records.make(reason="0")
+    path = runs / f"{one['key']}.json"
+    record.write(runs, one)
+    (runs / f"{one['key']}.npz").write_text("old")
+    for n in (1, 2):
+        record.write(fresh, {**one, "reason": str(n)})
+        (fresh / f"{one['key']}.npz").write_text(str(n))
+        rerun.aside(path)  # as if a crash had come in between
+        rerun.supersede_all(fresh, runs)
+        assert (runs / f"{one['key']}.npz").read_text() == str(n)
+    reasons = [
+        json.loads(Path(f"{path}{suffix}").read_text())["reason"] for suffix in (".superseded.1", ".superseded.2", "")
+    ]
+    assert reasons == ["0", "1", "2"]
+    assert len(list(runs.iterdir())) == 4
+    assert list(fresh.iterdir()) == []
+    assert len(record.read_all([runs])[0]) == 1
+
+
+def test_failed_cells_run_again(tmp_path: Path) -> None:
+    results = tmp_path / "my results"
+    stub = ("tuned=none", "~solver", "++solver._target_=tests.stubs.Decay", "~dataset",
+            "++dataset._target_=tests.stubs.Shifted", "budget.steps=3", "threads=1", "dtype=float64")  # fmt: skip
+    mended, still = crashed(results, *stub), crashed(results, *stub, "++solver.mode=crash", "++solver.at=1")
+    gone = record.new({**mended["config"], "solver": {**mended["config"]["solver"], "version": 0}}, "oom", "", "2000")
+    record.write(results / "runs", gone)
+    command = [sys.executable, "-m", "bench.rerun", "failed=true", f"results={results}"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 1, done.stderr
+    assert f"{gone['key']} (stubs shifted seed 0) is another cell by now, {mended['key']}" in done.stdout
+    found = {path.name: json.loads(path.read_text()) for path in (results / "runs").glob("*.json*")}
+    assert found[f"{mended['key']}.json"]["status"] == "ok"
+    assert found[f"{still['key']}.json"]["reason"] == "KeyError: 'weights'"
+    assert {found[f"{one['key']}.json.superseded.1"]["reason"] for one in (mended, still)} == {"as it was"}
+    assert len(found) == 5
+    assert list((results / ".rerun" / "runs").iterdir()) == []
+
+
+def test_bad_input_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    crashed(tmp_path, "tuned=none")
+    assert rerun.main([f"results={tmp_path}"]) == 2
+    assert capsys.readouterr().err == "error: say which cells to run again: failed=true, status=... or key=...\n"
+    assert rerun.main([f"results={tmp_path}", "status=oom"]) == 0
+    assert capsys.readouterr().out == "nothing to run again\n"
