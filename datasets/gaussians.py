@@ -33,12 +33,14 @@ class Gaussian:
     @cached_property
     def factor(self) -> Tensor:
         """The lower triangular L with L L' = covariance."""
-        return torch.linalg.cholesky(self.covariance)
+        with torch.inference_mode(False):  # kept, so of use to training too
+            return torch.linalg.cholesky(self.covariance)
 
     @cached_property
     def whitening(self) -> Tensor:
         """L^-1, which makes log_prob a product: cheaper than a solve, forward and backward."""
-        return torch.linalg.solve_triangular(self.factor, torch.eye(self.dim).to(self.factor), upper=False)
+        with torch.inference_mode(False):
+            return torch.linalg.solve_triangular(self.factor, torch.eye(self.dim).to(self.factor), upper=False)
 
     @cached_property
     def entropy(self) -> float:

@@ -204,3 +204,12 @@ def test_configuration_and_bad_input(tmp_path):
         Gaussians(n_test=0)
     with pytest.raises(ValueError, match="symmetric 2 x 2"):
         Gaussian(torch.zeros(2), torch.tensor([[1.0, 0.5], [0.0, 1.0]]))
+
+
+def test_what_is_kept_in_inference_mode_serves_training_too(rng):
+    gaussian = random_gaussian(3, rng)
+    x = gaussian.sample(5, rng)
+    with torch.inference_mode():
+        gaussian.log_prob(x)
+    gaussian.log_prob(x.requires_grad_()).sum().backward()
+    assert x.grad.abs().max() > 0
