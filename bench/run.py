@@ -43,6 +43,7 @@ OK, FAILED, BAD_INPUT, NOT_WRITTEN, INTERRUPTED = 0, 1, 2, 3, 130
 
 def main() -> None:
     """The command line."""
+    env.keep_memory()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us whole, and become one line here
     try:
         words = [word for given in sys.argv[1:] for word in lenient(given)]

@@ -136,6 +136,7 @@ def _number(value: float | None) -> str:
 
 def main() -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     parser = argparse.ArgumentParser(prog="python -m bench.yardstick", description="print the table of `make speed`")
@@ -148,7 +149,7 @@ def main() -> None:
     machine, commit = results["machine_info"], results["commit_info"]
     table = Table(*COLUMNS, title=f"{machine['cpu'].get('brand_raw', machine['machine'])}, commit {commit['id'][:12]}")
     for row in rows(results):
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     Console(width=140).print(table)
 
 

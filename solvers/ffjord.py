@@ -121,7 +121,7 @@ class FFJORD:
     weight_decay: float = 0.0
     max_steps: int | None = None
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))  # a configuration gives a list

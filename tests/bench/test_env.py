@@ -1,4 +1,7 @@
+import os
+import platform
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,6 +23,41 @@ def test_it_is_plain_data_without_host_or_path(monkeypatch: pytest.MonkeyPatch) 
     assert f'"{socket.gethostname()}"' not in text
     assert set(found["versions"]) >= {"python", "torch", "numpy"}
     assert (found["threads"], found["launcher"], found["slots"]) == (2, "none", 1)
+
+
+ALLOCATE = """
+import resource
+from bench import env
+{keep}
+def faults():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def work():
+    b"x" * 2**26
+work()
+before = faults()
+work()
+print(faults() - before, sorted(env.allocator()))
+"""
+
+
+def allocated(keep: str, **setting: str) -> tuple[int, str]:
+    """Page faults of doing something a second time, and what is said of the allocator."""
+    variables = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    found = subprocess.run(
+        [sys.executable, "-c", ALLOCATE.format(keep=keep)],
+        cwd=Path(__file__).parents[2], env=variables | setting, capture_output=True, text=True, check=True,
+    ).stdout.split(" ", 1)  # fmt: skip
+    return int(found[0]), found[1].strip()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be told to keep memory")
+def test_memory_is_kept_and_the_record_says_so() -> None:
+    faults, said = allocated("env.keep_memory()")
+    before, unsaid = allocated("")
+    assert (said, unsaid) == (str(sorted(env.KEEP_MEMORY)), "[]")
+    assert before > 20 * faults
+    assert allocated("", **env.KEEP_MEMORY)[0] < before / 20  # what a process that this one starts would do
+    assert allocated("env.keep_memory()", MALLOC_ARENA_MAX="1")[1] == "['MALLOC_ARENA_MAX']"
 
 
 def test_the_launcher_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -63,6 +63,60 @@ def test_the_divergence_has_the_gradient_of_autograd(hidden, nonlinearity):
             assert torch.allclose(mine, theirs, rtol=1e-10, atol=1e-13)
 
 
+@pytest.mark.parametrize(("dim", "hidden"), SHAPES)
+@pytest.mark.parametrize("nonlinearity", ["tanh", "softplus"])
+@pytest.mark.parametrize("rows", [1, 3])
+def test_tangents_have_the_gradient_of_autograd(dim, hidden, nonlinearity, rows):
+    f, x = field(dim, hidden, nonlinearity), points(3, dim).requires_grad_()
+    t = torch.tensor(0.3).requires_grad_()
+    v = points(2 * rows, dim).reshape(2, rows, dim).requires_grad_()
+
+    def value_and_product(t, x, v, *_):
+        return f.tangents(t, x, v)
+
+    assert torch.autograd.gradcheck(value_and_product, (t, x, v, *f.parameters()), fast_mode=True)
+
+
+@pytest.mark.parametrize(
+    ("dim", "hidden", "nonlinearity", "estimated"),
+    [
+        (43, (860, 860), "softplus", True),
+        (43, (128, 128), "softplus", False),
+        (2, (64, 64, 64), "tanh", False),
+        (6, (60, 60, 60), "tanh", True),
+    ],
+)
+def test_gradients_in_float32_are_those_of_autograd_in_float64(dim, hidden, nonlinearity, estimated):
+    f, x, v = field(dim, hidden, nonlinearity), points(40, dim), points(41, dim)[1:]
+    weights = points(40, dim + 1)
+
+    def gradient(divergence):
+        value, trace = divergence
+        loss = (weights[:, 1:].to(value) * value).sum() + (weights[:, 0].to(value) * trace).sum()
+        return torch.autograd.grad(loss, list(f.parameters()))
+
+    def by_autograd(x):
+        x.requires_grad_()
+        if not estimated:
+            return autograd(f, T, x)
+        value, product = torch.autograd.functional.jvp(lambda x: f(T, x), x, v, create_graph=True)
+        return value, (v * product).sum(1)
+
+    truth = gradient(by_autograd(x.clone()))
+    f, x, v = f.float(), x.float(), v.float()
+    t = T.float()
+    for mine, theirs in zip(gradient(hutchinson(f, t, x, v) if estimated else f.divergence(t, x)), truth, strict=True):
+        assert mine.dtype == torch.float32
+        assert (mine - theirs).norm() < 1e-5 * theirs.norm()
+
+
+def test_without_a_gradient_the_numbers_are_the_same():
+    f, x, v = field(3, (6, 5, 4)), points(6, 3), points(12, 3).reshape(2, 6, 3)
+    with torch.no_grad():
+        bare = f.tangents(T, x, v)
+    assert all(torch.equal(p, q) for p, q in zip(bare, f.tangents(T, x, v), strict=True))
+
+
 @pytest.mark.parametrize("noise", ["rademacher", "gaussian"])
 def test_hutchinson_is_unbiased(noise, rng):
     f = field(3, (6, 5))

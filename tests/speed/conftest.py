@@ -6,12 +6,18 @@ from typing import Any
 import pytest
 import torch
 
+from bench.env import keep_memory
 from bench.yardstick import Comparison, Yardstick, interleaved, stopwatch
 
 
 @pytest.fixture(autouse=True)
 def _float32(_float64) -> None:
     torch.set_default_dtype(torch.float32)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _kept_memory() -> None:
+    keep_memory()
 
 
 @pytest.fixture
