@@ -54,6 +54,34 @@ def integrate(
     return x, *totals
 
 
+def pull_back(
+    pullback: Callable[[int, Tensor, float], Tensor],
+    grad: Tensor,
+    n_steps: int,
+    t0: float = 0.0,
+    t1: float = 1.0,
+    method: Tableau = RK4,
+) -> Tensor:
+    """The adjoint of `integrate`: from the gradient of a loss in x(t1) to that in x(t0), by the chain rule.
+
+    `pullback(i, v, weight)` gives, for the i-th evaluation of the rates f(t, x), the gradient in x of
+    <v, dx/dt> + weight <g, the accumulators' rates>, where g is the loss's gradient in the accumulators. It is called
+    once an evaluation, the last one first.
+    """
+    h = (t1 - t0) / n_steps
+    stages = len(method.b)
+    for step in reversed(range(n_steps)):
+        found: list[Tensor] = []  # of stages - 1, stages - 2, ...
+        total = grad
+        for i in reversed(range(stages)):
+            uses = [method.a[j][i] for j in reversed(range(i + 1, stages))]
+            v = _combine(grad * (h * method.b[i]), h, tuple(uses), found)
+            found.append(pullback(step * stages + i, v, h * method.b[i]))
+            total = total + found[-1]
+        grad = total
+    return grad
+
+
 def _step(rates: Rates, x: Tensor, t: float, h: float, method: Tableau) -> tuple[Tensor, tuple[Tensor, ...]]:
     stages: list[tuple[Tensor, ...]] = []
     for row, node in zip(method.a, method.c, strict=True):

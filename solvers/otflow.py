@@ -17,42 +17,125 @@ from torch import Generator, Tensor
 
 from datasets.base import Density, Map, Measure
 from solvers.base import Transport
+from solvers.evaluation import Buffers, Evaluation, Record, Weights
+from solvers.integrate import RK4, pull_back
 from solvers.integrate import integrate as runge_kutta
-from solvers.potential import Evaluation, Potential
+from solvers.potential import Potential
 from solvers.train import Schedule, Training, begin, unfit
 
 ROWS = 2**14  # evaluated at a time, which bounds memory
 
 
 def integrate(
-    potential: Potential, x: Tensor, n_steps: int, t0: float = 0.0, t1: float = 1.0
+    potential: Potential,
+    x: Tensor,
+    n_steps: int,
+    t0: float = 0.0,
+    t1: float = 1.0,
+    buffers: Buffers | None = None,
+    trace_dtype: torch.dtype | None = None,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Carry x (n, d) along the flow with RK4: returns z (n, d) and logdet, cost, hjb (n,) each.
 
     dx/dt = -grad_x Phi, dlogdet/dt = -Laplacian, cost = int 1/2 |grad_x Phi|^2 dt and
     hjb = int |Phi_t - 1/2 |grad_x Phi|^2| dt, all from t0 to t1; eq. (2), (5) and (7).
+
+    Differentiable once in weights and points, at least cost where the loss takes logdet in by its mean or sum alone.
+    Between steps of a training, `buffers` keep the memory; each call with the same ones overwrites what the backward
+    pass of the one before needs. `trace_dtype` is that of solvers.evaluation.Evaluation.
     """
-    evaluation = Evaluation(potential)
-
-    def rates(t: float, x: Tensor) -> tuple[Tensor, ...]:
-        gradient, laplacian = evaluation.gradient_and_laplacian(_at(x, t))
-        velocity = -gradient[:, :-1]
-        kinetic = 0.5 * velocity.square().sum(1)
-        return velocity, -laplacian, kinetic, (gradient[:, -1] - kinetic).abs()
-
-    z, logdet, cost, hjb = runge_kutta(rates, x, n_steps, t0, t1)
-    return z, logdet, cost, hjb
+    weights = potential.weights()
+    course = _Course(n_steps, t0, t1, weights.factored, True, buffers or Buffers(), trace_dtype)
+    z, logdet, cost, hjb = course.run(x, weights)
+    return z, logdet - (t1 - t0) * potential.trace(), cost, hjb
 
 
 def advect(potential: Potential, x: Tensor, n_steps: int, t0: float = 0.0, t1: float = 1.0) -> Tensor:
     """The points alone (n, d), which takes no Laplacian."""
-    evaluation = Evaluation(potential)
-    (z,) = runge_kutta(lambda t, x: (-evaluation.gradient(_at(x, t))[:, :-1],), x, n_steps, t0, t1)
-    return z
+    weights = potential.weights()
+    return _Course(n_steps, t0, t1, weights.factored, False, Buffers(), None).run(x, weights)[0]
 
 
-def _at(x: Tensor, t: float) -> Tensor:
-    return torch.cat([x, x.new_full((len(x), 1), t)], dim=1)
+@dataclass(frozen=True)
+class _Course:
+    """From t0 to t1 in `n_steps` steps, with the accumulators or without."""
+
+    n_steps: int
+    t0: float
+    t1: float
+    factored: bool
+    accumulates: bool
+    buffers: Buffers
+    trace_dtype: torch.dtype | None
+
+    def run(self, x: Tensor, weights: Weights) -> tuple[Tensor, ...]:
+        inputs = (x, *weights.tensors)
+        records = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
+        results: tuple[Tensor, ...] = _Flow.apply(self, records, *inputs)
+        return results
+
+
+class _Flow(torch.autograd.Function):
+    """x (n, d) -> z and, where they are asked for, logdet less that of the quadratic term, cost and hjb.
+
+    Discretize-then-optimize: backward is the adjoint of the very steps of forward. Points are (d, n) within.
+    The products of the Laplacian's gradient in the weights are formed on the way forth, with those of its value, as
+    if all rows had the same upstream gradient of logdet; where they have not, backward forms them anew.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, course: _Course, records: bool, x: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
+        evaluation = Evaluation(Weights(weights, course.factored), course.buffers, course.trace_dtype)
+        stages: list[tuple[Record, Tensor, Tensor | None]] = []
+        shares = [(course.t1 - course.t0) / course.n_steps * b for b in RK4.b]
+
+        def rates(t: float, x: Tensor) -> tuple[Tensor, ...]:
+            keep, share = (len(stages), shares[len(stages) % len(shares)]) if records else (None, 0.0)
+            S = torch.cat([x, x.new_tensor([[t], [1.0]]).expand(2, x.shape[1])])
+            gradient, laplacian, record = evaluation.forward(S, course.accumulates, keep, share)
+            if records:
+                stages.append((record, gradient, None))
+            velocity = -gradient[:-1]
+            if laplacian is None:
+                return (velocity,)
+            kinetic = 0.5 * velocity.square().sum(0)
+            residual = gradient[-1] - kinetic
+            if records:
+                stages[-1] = record, gradient, residual.sign()
+            return velocity, laplacian.neg_(), kinetic, residual.abs_()
+
+        z, *totals = runge_kutta(rates, x.T, course.n_steps, course.t0, course.t1)
+        if records:
+            course.buffers.turn += 1
+            ctx.course, ctx.evaluation, ctx.stages, ctx.turn = course, evaluation, stages, course.buffers.turn
+            ctx.save_for_backward(*weights)
+            ctx.set_materialize_grads(False)
+        return z.T.contiguous(), *totals
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad_z: Tensor | None, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        weights, course = ctx.saved_tensors, ctx.course  # the former raises where a weight has changed
+        if ctx.turn != course.buffers.turn:
+            raise RuntimeError("the buffers have been used since: call backward before the next integrate")
+        n = ctx.stages[0][0].S.shape[1]
+        zero = weights[0].new_zeros(n)
+        logdet, cost, hjb = (zero if grad is None else grad for grad in grads) if grads else (zero, zero, zero)
+        alike = bool((logdet == logdet[0]).all())
+
+        def pullback(i: int, v: Tensor, weight: float) -> Tensor:
+            record, gradient, sign = ctx.stages[i]
+            if sign is None:
+                G = torch.cat([-v, v.new_zeros(1, n)])
+                return ctx.evaluation.backward(record, G, None)[:-1]
+            time = sign * (weight * hjb)
+            G = torch.cat([torch.addcmul(-v, weight * cost - time, gradient[:-1]), time.unsqueeze(0)])
+            return ctx.evaluation.backward(record, G, -weight * logdet, alike)[:-1]
+
+        start = grad_z.T if grad_z is not None else zero.new_zeros(weights[0].shape[1] - 1, n)
+        grad_x = pull_back(pullback, start, course.n_steps, course.t0, course.t1)
+        scale = -logdet[0] if alike and course.accumulates else None
+        return None, None, grad_x.T, *ctx.evaluation.weight_gradients(scale)
 
 
 @dataclass(frozen=True)
@@ -82,7 +165,7 @@ class OTFlow:
     clamp: float | None = None
     max_steps: int | None = None
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         for name in ("width", "rank", "n_steps", "n_steps_valid", "n_steps_test"):
@@ -124,6 +207,7 @@ class OTFlowFit:
         self.potential = potential
         self.target = target
         self.training = training
+        self._buffers = Buffers()
 
     @property
     def done(self) -> bool:
@@ -141,7 +225,7 @@ class OTFlowFit:
                 weights.clamp_(-bound, bound)
 
     def _loss(self, x: Tensor) -> tuple[Tensor, Mapping[str, float]]:
-        z, logdet, cost, hjb = integrate(self.potential, x, self.solver.n_steps)
+        z, logdet, cost, hjb = integrate(self.potential, x, self.solver.n_steps, buffers=self._buffers)
         nll, cost, hjb = -(self.target.log_prob(z) + logdet).mean(), cost.mean(), hjb.mean()
         loss = self.solver.alpha_nll * nll + cost + self.solver.alpha_hjb * hjb
         return loss, {"nll": nll.item(), "transport": cost.item(), "hjb": hjb.item()}

@@ -1,13 +1,17 @@
 """Closed forms that tests compare with: one function an equation, cited; and maps whose density is known.
 
-Covariances and means are of d-dimensional Gaussians; nothing here is shared with the code under test.
+Covariances and means are of d-dimensional Gaussians; nothing here is shared with the code under test, but for the
+steps of `potential_flow`.
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from scipy.special import hyp1f1
 from torch import Tensor
+
+from solvers.integrate import integrate
 
 
 def gaussian_kernel_mean(mean: Tensor, covariance: Tensor, gamma: float) -> float:
@@ -111,3 +115,17 @@ class Ridges:
         z = self.forward(x)
         normal = -0.5 * z.square().sum(1) - x.shape[1] / 2 * math.log(2 * math.pi)
         return normal + self.jacobian(x).logdet()
+
+
+def potential_flow(potential: Callable[[Tensor], Tensor], x: Tensor, n_steps: int) -> tuple[Tensor, ...]:
+    """z, logdet, cost and hjb of solvers.otflow.integrate, by automatic differentiation of Phi alone."""
+
+    def rates(t: float, x: Tensor) -> tuple[Tensor, ...]:
+        s = torch.cat([x, torch.full_like(x[:, :1], t)], 1).requires_grad_()
+        (g,) = torch.autograd.grad(potential(s).sum(), s, create_graph=True)
+        columns = g[:, :-1].unbind(1)
+        laplacian = sum(torch.autograd.grad(c.sum(), s, create_graph=True)[0][:, i] for i, c in enumerate(columns))
+        kinetic = 0.5 * g[:, :-1].square().sum(1)
+        return -g[:, :-1], -laplacian, kinetic, (g[:, -1] - kinetic).abs()
+
+    return integrate(rates, x, n_steps)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from solvers.potential import Potential, SquaredNorms, log_2_cosh
+from solvers.potential import Potential, log_2_cosh
 
 
 def random_potential(dim: int, width: int = 12, **kwargs) -> Potential:
@@ -56,19 +56,6 @@ def test_gradient_and_laplacian_are_differentiable(depth):
     values = [p.detach().clone().requires_grad_() for p in potential.parameters()]
     s = torch.randn(3, 4, requires_grad=True)
     assert torch.autograd.gradcheck(evaluate, (s, *values))
-
-
-def test_squared_norms_of_many_blocks(monkeypatch):
-    a, W = torch.randn(200, 5, requires_grad=True), torch.randn(3, 4, 5, requires_grad=True)
-    whole = torch.einsum("kjm,nm->nkj", W, a).square().sum(1)
-    blocks = SquaredNorms.apply(a, W)
-    assert torch.allclose(blocks, whole)
-    weights = torch.randn_like(whole)
-    monkeypatch.setattr("solvers.potential.BLOCK_BYTES", 1)  # 64 rows a block: 4 blocks, the last not full
-    pieces = torch.autograd.grad((SquaredNorms.apply(a, W) * weights).sum(), (a, W))
-    expected = torch.autograd.grad((whole * weights).sum(), (a, W))
-    for piece, reference in zip(pieces, expected, strict=True):
-        assert torch.allclose(piece, reference)
 
 
 @pytest.mark.parametrize(("dim", "expected"), [(2, 365), (10, 613), (50, 3773), (100, 12223)])
