@@ -97,6 +97,12 @@ def divergence(a: Gaussian, b: Gaussian) -> float:
     return (spread.item() - a.dim) / 2 + b.entropy - a.entropy
 
 
+def check_weight(weight: float) -> None:
+    """Raises ValueError unless the weight of a relaxed problem is positive and finite."""
+    if not 0 < weight < math.inf:
+        raise ValueError(f"the weight of a relaxed problem must be positive and finite, not {weight}")
+
+
 def relaxed_target(a: Gaussian, b: Gaussian, weight: float) -> Gaussian:
     """The minimiser of 1/2 W2^2(a, mu) + weight KL(mu || b) over all measures mu: a Gaussian, in closed form.
 
@@ -112,8 +118,7 @@ def relaxed_target(a: Gaussian, b: Gaussian, weight: float) -> Gaussian:
     whose positive solution has the eigenvectors of R: X^-1 = (I + (I + 4 w R)^1/2) R^-1 / 2, S = A^-1/2 X^-2 A^-1/2.
     Raises ValueError unless the weight is positive and finite.
     """
-    if not 0 < weight < math.inf:
-        raise ValueError(f"the weight of a relaxed problem must be positive and finite, not {weight}")
+    check_weight(weight)
     identity = torch.eye(a.dim).to(a.mean)
     mean = torch.linalg.solve(b.covariance + weight * identity, b.covariance @ a.mean + weight * b.mean)
     unhalf = torch.linalg.inv(psd_root(a.covariance))

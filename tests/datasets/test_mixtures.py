@@ -6,7 +6,7 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from datasets.mixtures import Mixture, MixtureToGaussian, ring
+from datasets.mixtures import Mixture, MixtureToGaussian, plane_optimum, ring
 
 CONF = Path(__file__).parents[2] / "bench/conf/dataset"
 
@@ -64,6 +64,48 @@ def test_problem_in_any_dimension(dim, tmp_path):
     assert problem.source.log_prob(centre).item() == pytest.approx(peak, abs=1e-6)
 
 
+def test_stated_cost_is_the_exact_one_and_loading_does_not_wait_for_the_maps(tmp_path):
+    solved = plane_optimum.cache_info().currsize
+    problem = MixtureToGaussian().load(tmp_path)
+    assert plane_optimum.cache_info().currsize == solved
+    assert problem.truth.cost == pytest.approx(plane_optimum(math.inf).cost, abs=1e-6)
+
+
+@pytest.mark.parametrize("weight", [2.5, None])
+@pytest.mark.parametrize("dim", [2, 5])
+def test_truths_in_any_dimension(weight, dim, tmp_path):
+    problem = MixtureToGaussian(dim=dim).load(tmp_path)
+    x, truth = problem.test, problem.truth if weight is None else problem.relaxed(weight)
+    y = truth.map(x)
+    assert torch.equal(y[:, 2:], x[:, 2:])
+    torch.testing.assert_close(truth.inverse(y)[:, 2:], x[:, 2:])
+    torch.testing.assert_close(truth.map(truth.inverse(y)), y, rtol=0, atol=1e-9)
+    costs = (x - y).square().sum(1) / 2
+    assert abs(costs.mean() - truth.cost) < 4 * costs.std() / 2**7
+    # an eighth of a turn maps the source to itself
+    turn = torch.eye(dim)
+    turn[0, 0] = turn[1, 1] = turn[1, 0] = math.sqrt(0.5)
+    turn[0, 1] = -math.sqrt(0.5)
+    torch.testing.assert_close(truth.map(x @ turn.T), y @ turn.T, rtol=0, atol=1e-8)
+    norms = y[:, :2].square().sum(1) / 0.3  # chi-squared with two degrees of freedom where nothing is relaxed
+    if weight is None:
+        assert abs(norms.mean() - 2) < 4 * 2 / 2**7
+        assert abs((norms < 2 * math.log(2)).double().mean() - 0.5) < 4 * 0.5 / 2**7
+        assert truth.kl == 0
+    else:
+        # among all laws with this mean square the scaled target has the least divergence
+        ratio = norms.mean().item() / 2
+        assert 0.9 * (ratio - 1 - math.log(ratio)) < truth.kl
+        assert truth.cost + weight * truth.kl < problem.truth.cost
+
+
+def test_relaxed_weight_must_be_positive(tmp_path):
+    problem = MixtureToGaussian().load(tmp_path)
+    for weight in (0.0, -1.0, math.inf, math.nan):
+        with pytest.raises(ValueError, match="positive and finite"):
+            problem.relaxed(weight)
+
+
 def test_draws_depend_on_their_generator_only(mixture, tmp_path):
     before = torch.random.get_rng_state()
     first, again = (mixture.sample(10, torch.Generator().manual_seed(3)) for _ in range(2))
@@ -73,13 +115,17 @@ def test_draws_depend_on_their_generator_only(mixture, tmp_path):
     assert mixture.sample(1, torch.Generator()).shape == (1, 2)
 
 
-def test_single_precision_stays_single_and_far_away_is_finite(mixture, rng):
+def test_single_precision_stays_single_and_far_away_is_finite(mixture, rng, tmp_path):
     assert mixture.log_prob(torch.tensor([[1e3, -1e3]])).isfinite().all()
     torch.set_default_dtype(torch.float32)
     x = mixture.sample(1000, rng)
     assert x.dtype == torch.float32
     assert mixture.log_prob(x).dtype == torch.float32
     torch.testing.assert_close(mixture.log_prob(x).double(), mixture.log_prob(x.double()), rtol=1e-4, atol=1e-4)
+    truth = MixtureToGaussian(dim=3).load(tmp_path).truth
+    x = torch.tensor([[3.0, 2.0, 1.0]])
+    assert truth.map(x).dtype == truth.inverse(x).dtype == torch.float32
+    torch.testing.assert_close(truth.map(x).double(), truth.map(x.double()))
 
 
 def test_configuration_and_bad_input(tmp_path):
