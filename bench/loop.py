@@ -165,12 +165,24 @@ def validation_loss(transport: Transport, points: Tensor) -> float | None:
     """-mean log q(points), or None for a transport without a density. Not finite where the transport is not."""
     try:
         if transport.log_prob is not None:
-            return -float(transport.log_prob(points).detach().double().mean())
+            return -_mean(transport.log_prob(points))
         if transport.forward is not None and not bool(transport.forward(points).isfinite().all()):
             return math.nan
     except Diverged:
         return math.nan
     return None
+
+
+def validation_objective(transport: Transport, points: Tensor) -> float | None:
+    """mean objective(points), or None for a transport whose `validation_loss` says which state is best."""
+    try:
+        return None if transport.objective is None else _mean(transport.objective(points))
+    except Diverged:
+        return math.nan
+
+
+def _mean(values: Tensor) -> float:
+    return float(values.detach().double().mean())
 
 
 @contextmanager
@@ -288,12 +300,13 @@ class _Loop:
         tally = self.tally
         tally.peak_bytes = max(tally.peak_bytes, peak_bytes(self.device) or 0)
         begin = time.perf_counter()
-        loss = validation_loss(fit.transport("valid"), self.points)
+        transport = fit.transport("valid")
+        nll = validation_loss(transport, self.points)
+        objective = validation_objective(transport, self.points)
         synchronize(self.device)
-        self._judge(fit, loss)
-        tally.trace.append(
-            {"step": tally.steps, "seconds": tally.seconds, **tally.means(), "valid_nll": finite(loss)},
-        )
+        self._judge(fit, nll, nll if objective is None else objective)
+        found = {"valid_nll": finite(nll)} | ({} if objective is None else {"valid_objective": finite(objective)})
+        tally.trace.append({"step": tally.steps, "seconds": tally.seconds, **tally.means(), **found})
         tally.validated_at = tally.steps
         tally.next_validation = self.validation.after(tally.steps)
         tally.validate_seconds += time.perf_counter() - begin
@@ -301,8 +314,8 @@ class _Loop:
         if tally.bad >= BAD_VALIDATIONS:
             raise Diverged(f"{BAD_VALIDATIONS} validations in a row were not finite, the last at step {tally.steps}")
 
-    def _judge(self, fit: Fit, loss: float | None) -> None:
-        """Keep the best state, and count successes and failures in a row."""
+    def _judge(self, fit: Fit, nll: float | None, loss: float | None) -> None:
+        """Keep the state of the least `loss`, and count successes, which go by `nll`, and failures in a row."""
         tally, target = self.tally, self.budget.target
         if loss is None:
             tally.finite = True
@@ -312,7 +325,7 @@ class _Loop:
             return
         tally.bad, tally.finite = 0, True
         enough = 2 if fit.done and tally.steps == 1 else 1  # a direct solve is validated once
-        tally.hits = tally.hits + enough if target is not None and loss <= target else 0
+        tally.hits = tally.hits + enough if target is not None and nll is not None and nll <= target else 0
         if tally.best is None or loss < tally.best:
             tally.best = loss
             self.best = copy.deepcopy(fit.state_dict())
@@ -395,4 +408,4 @@ class _Loop:
         left = f"{tally.seconds * (1 - share) / share:.0f} s left" if share else f"{tally.seconds:.0f} s"
         loss = tally.sums.get("loss", math.nan) / max(tally.summed, 1)
         best = "-" if tally.best is None else f"{tally.best:.4f}"
-        return share, f"step {tally.steps}, loss {loss:.4f}, best validation NLL {best}, {left}"
+        return share, f"step {tally.steps}, loss {loss:.4f}, best validation {best}, {left}"

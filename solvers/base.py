@@ -28,9 +28,11 @@ class Transport:
 
     `cost` is the solver's own estimate of 1/2 W2^2, `parameters` the number of numbers it has learnt. `relaxation` is
     the weight of KL(push-forward || target) where that penalty stands in place of the constraint: such a transport
-    solves `Problem.relaxed(relaxation)`. `same_law_cost()` is what the solver finds between two samples of one law,
-    as large as those it was given: the bias of a cost between samples. `certificates` are the solver's own: name ->
-    () -> (value, limit), sound where value <= limit; computed off the clock.
+    solves `Problem.relaxed(relaxation)`. `objective(x)` (n,) is what validation takes the mean of, to keep the state
+    where it is least, in place of -log_prob: where that is not what the solver minimises. `same_law_cost()` is what
+    the solver finds between two samples of one law, as large as those it was given: the bias of a cost between
+    samples. `certificates` are the solver's own: name -> () -> (value, limit), sound where value <= limit; computed
+    off the clock.
     """
 
     forward: Map | None = None
@@ -44,6 +46,7 @@ class Transport:
     potential: Callable[[float, Points], Values] | None = None
     hjb: Callable[[Points], Values] | None = None
     relaxation: float | None = None
+    objective: Callable[[Points], Values] | None = None
     same_law_cost: Callable[[], float] | None = None
     certificates: Mapping[str, Callable[[], tuple[float, float]]] = field(default_factory=dict)
 

@@ -235,30 +235,33 @@ class OTFlowFit:
 
     def transport(self, use: str = "test", effort: float = 1.0) -> Transport:
         steps = {"valid": self.solver.n_steps_valid, "test": self.solver.n_steps_test}[use]
-        n_steps = max(1, math.ceil(steps * effort))
-        potential, target = self.potential, self.target
-
-        def log_prob(x: Tensor) -> Tensor:
-            z, logdet, _, _ = integrate(potential, x, n_steps)
-            return target.log_prob(z) + logdet
-
-        def path(x: Tensor, t: float) -> Tensor:
-            return x if t <= 0.0 else advect(potential, x, max(1, math.ceil(n_steps * t)), 0.0, t)
-
-        dtype = potential.A.dtype
-        return Transport(
-            forward=by_rows(lambda x: advect(potential, x, n_steps), dtype),
-            inverse=by_rows(lambda z: advect(potential, z, n_steps, 1.0, 0.0), dtype),
-            log_prob=by_rows(log_prob, dtype),
-            path=lambda x, t: by_rows(lambda rows: path(rows, t), dtype)(x),
-            parameters=self.training.parameters,
-        )
+        return transport(self.potential, self.target, max(1, math.ceil(steps * effort)))
 
     def state_dict(self) -> dict[str, Any]:
         return self.training.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.training.load_state_dict(state)
+
+
+def transport(potential: Potential, target: Density, n_steps: int) -> Transport:
+    """The flow of -grad Phi as a transport to `target`, in `n_steps` RK4 steps either way."""
+    dtype = potential.A.dtype
+
+    def log_prob(x: Tensor) -> Tensor:
+        z, logdet, _, _ = integrate(potential, x, n_steps)
+        return target.log_prob(z) + logdet
+
+    def path(x: Tensor, t: float) -> Tensor:
+        return x if t <= 0.0 else advect(potential, x, max(1, math.ceil(n_steps * t)), 0.0, t)
+
+    return Transport(
+        forward=by_rows(lambda x: advect(potential, x, n_steps), dtype),
+        inverse=by_rows(lambda z: advect(potential, z, n_steps, 1.0, 0.0), dtype),
+        log_prob=by_rows(log_prob, dtype),
+        path=lambda x, t: by_rows(lambda rows: path(rows, t), dtype)(x),
+        parameters=sum(p.numel() for p in potential.parameters() if p.requires_grad),
+    )
 
 
 def by_rows(f: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Map:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
@@ -42,6 +42,16 @@ def unfit(source: Measure, target: Measure, batch_size: int | None) -> str | Non
         rows = len(source.train)
         return f"batch_size {batch_size} exceeds the {rows} training rows: set solver.batch_size to {rows} or less"
     return None
+
+
+class Supply(Protocol):
+    """Where a training takes its batches from."""
+
+    rng: Generator
+
+    def next(self) -> Tensor: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
 
 
 class Batches:
@@ -114,7 +124,7 @@ class Training:
     def __init__(
         self,
         model: nn.Module,
-        batches: Batches,
+        batches: Supply,
         schedule: Schedule,
         max_steps: int | None,
         weight_decay: float = 0.0,

@@ -98,7 +98,12 @@ class DecayFit:
         if self.solver.mode == "invalid" and self.steps >= self.solver.at:
             density = self._broken
         maps = Transport(lambda x: x - mean, lambda z: z + mean, density, path=lambda x, t: x - t * mean)
-        return replace(maps, parameters=2)
+        objective = self._objective if self.solver.mode == "objective" else None
+        return replace(maps, parameters=2, objective=objective)
+
+    def _objective(self, x: Tensor) -> Tensor:
+        """Least where the mean is 1/2, which is half-way to the largest likelihood."""
+        return (self.mean - 0.5).square().sum().expand(len(x))
 
     def _log_prob(self, x: Tensor) -> Tensor:
         return Normal().log_prob(x - self.mean)

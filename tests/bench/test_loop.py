@@ -202,6 +202,23 @@ def test_the_best_validated_state_is_the_result() -> None:
     assert -float(outcome.fit.transport().log_prob(points).mean()) == pytest.approx(best, rel=1e-12)
 
 
+def test_an_objective_of_the_solvers_own_picks_the_best_state() -> None:
+    outcome = solve(Decay(mode="objective"), steps=40)
+    objectives = [entry["valid_objective"] for entry in outcome.tally.trace]
+    likelihoods = [entry["valid_nll"] for entry in outcome.tally.trace]
+    assert outcome.tally.best == min(objectives)
+    assert objectives.index(min(objectives)) < likelihoods.index(min(likelihoods))
+    assert mean_of(outcome).mean().item() == pytest.approx(0.5, abs=0.1)
+    assert isinstance(outcome.fit, DecayFit)
+    assert outcome.fit.told == objectives
+
+
+def test_the_target_is_an_nll_whatever_the_objective() -> None:
+    outcome = solve(Decay(mode="objective"), steps=100, target=3.0)
+    assert outcome.reason == "target"
+    assert [entry["valid_nll"] <= 3.0 for entry in outcome.tally.trace[-3:]] == [False, True, True]
+
+
 def test_stored_validation_rows_are_drawn_from_all() -> None:
     source = Samples(torch.zeros(9, 2), torch.arange(200.0).view(100, 2))
     cpu = torch.device("cpu")
