@@ -29,6 +29,7 @@ from datasets.base import Density, Measure
 from solvers import otflow
 from solvers.base import Diverged, Transport, probe
 from solvers.bfgs import BFGS, Point, minimise
+from solvers.evaluation import Buffers
 from solvers.otflow import by_rows
 from solvers.potential import Potential
 from solvers.train import Loss, Schedule, Training, seeded
@@ -202,7 +203,8 @@ class QuasiNewton:
             vector_to_parameters(weights, self.weights)
             loss, terms = loss_of(x)
             gradients = torch.autograd.grad(loss, self.weights, allow_unused=True, materialize_grads=True)
-            return Point(weights, loss.item(), parameters_to_vector(gradients), {"loss": loss.item(), **terms})
+            gradient = torch.cat([part.reshape(-1) for part in gradients])
+            return Point(weights, loss.item(), gradient, {"loss": loss.item(), **terms})
 
         start = self.point
         if start is None or fresh:
@@ -248,6 +250,7 @@ class NeuralHJBFit:
         self.source = source
         self.target = target
         self.training = training
+        self.buffers = Buffers()
 
     @property
     def done(self) -> bool:
@@ -267,7 +270,7 @@ class NeuralHJBFit:
 
     def _terms(self, x: Tensor, n_steps: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """What L, KL, R and F are the means of, point by point (n,)."""
-        z, logdet, cost, hjb = otflow.integrate(self.potential, x, n_steps)
+        z, logdet, cost, hjb = otflow.integrate(self.potential, x, n_steps, buffers=self.buffers)
         ratio = self.source.log_prob(x) - logdet - self.target.log_prob(z)
         if self.solver.alpha5 == 0:  # left out: its weight has no gradient to pay for
             return cost, ratio, hjb, torch.zeros_like(cost)
