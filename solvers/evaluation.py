@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 STRIDE = 16  # columns of zeros are left out in multiples of this: a vector register
+ROUNDED_BLOCK = 4  # of k at once, where W is in a lower precision than the rest
 LOG_2 = math.log(2.0)
 
 
@@ -151,7 +152,7 @@ class Evaluation:
         scratch = self._buffer("scratch", n)
         total = torch.addcmul(z, slope, y, value=-1.0, out=scratch) @ squares
         c = self._weight(record, 1, self._buffer("c", n))
-        record.norms = self._buffer("norms", n, keep)
+        record.norms = self._buffer("norms", n, keep).zero_()
         if keep is not None:
             record.slope0 = torch.mul(y, -2.0 * squares, out=self._buffer("slope0", n, keep))
         if share and self._shares is None:
@@ -192,28 +193,36 @@ class Evaluation:
         grad_W: Tensor | None,
         share: float = 1.0,
     ) -> None:
-        """norms_nj = sum_k V_nkj^2 for V = p W', without keeping V, and the gradient of their sum weighted by c.
+        """Add sum_k V_nkj^2 to norms_nj for V = p W', without keeping V, and the gradient of their sum weighted by c.
 
         That is 2 (c V) W in p, added to `grad_p`, and 2 (c V)' p in W, `share` times added to `grad_W`. All three
-        are formed for one k after the other, in memory that stays in cache.
+        are formed for one k after the other, in memory that stays in cache; for some k at once where the products
+        are rounded, so that fewer sums are.
         """
         _, W, _, _ = self._hoisted()
-        V = self.buffers.empty("V", tuple(p.shape), W)
-        twice = torch.mul(c, 2.0, out=self._buffer("twice", len(p))).to(W.dtype)
+        n, m = p.shape
         exact = W.dtype == p.dtype
+        block = 1 if exact else ROUNDED_BLOCK
+        buffer = self.buffers.empty("V", (n, block * m), W)
+        twice = torch.mul(c, 2.0, out=self._buffer("twice", n)).to(W.dtype).unsqueeze(1)
         p = p.to(W.dtype)
-        for k, W_k in enumerate(W):
+        for k in range(0, len(W), block):
+            W_k = W[k : k + block].view(-1, m)
+            V = buffer[:, : len(W_k)]
             start = k // STRIDE * STRIDE  # W_k is 0 before column k
             torch.mm(p[:, start:], W_k[:, start:].T, out=V)
+            pieces = V.view(n, -1, m)
             if norms is not None:
-                torch.mul(V, V, out=norms) if k == 0 else norms.addcmul_(V, V)
+                for piece in pieces.unbind(1):
+                    norms.addcmul_(piece, piece)
             if grad_p is None and grad_W is None:
                 continue
-            V.mul_(twice)
+            pieces.mul_(twice)
             if grad_p is not None:
                 grad_p.addmm_(V, W_k) if exact else grad_p.add_(V @ W_k)
             if grad_W is not None:
-                grad_W[k].addmm_(V.T, p, alpha=share) if exact else grad_W[k].add_(V.T @ p, alpha=share)
+                sums = grad_W[k : k + block].view(-1, m)
+                sums.addmm_(V.T, p, alpha=share) if exact else sums.add_(V.T @ p, alpha=share)
 
     def backward(self, record: Record, G: Tensor, l: Tensor | None, known: bool = False) -> Tensor:  # noqa: E741
         """The gradient in S (d+1, n) of <G, gradient> + <l, Laplacian>; those in the weights are added up.

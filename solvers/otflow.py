@@ -10,7 +10,7 @@ Onken, Wu Fung, Li and Ruthotto, OT-Flow: Fast and Accurate Continuous Normalizi
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor
@@ -22,6 +22,8 @@ from solvers.integrate import RK4, pull_back
 from solvers.integrate import integrate as runge_kutta
 from solvers.potential import Potential
 from solvers.train import Schedule, Training, begin, unfit
+
+TraceDtype = Literal["bfloat16"] | None
 
 ROWS = 2**14  # evaluated at a time, which bounds memory
 
@@ -144,7 +146,8 @@ class OTFlow:
 
     `n_steps` are the RK4 steps of training, `n_steps_valid` and `n_steps_test` those of validation and of
     everything after training. The fields that begin with lr are those of solvers.train.Schedule. `clamp` keeps every
-    weight within [-clamp, clamp], as the authors' code does on tabular data (at 1.5).
+    weight within [-clamp, clamp], as the authors' code does on tabular data (at 1.5). `trace_dtype` "bfloat16" forms
+    the trace's matrix products in training, and no others, in bfloat16: see solvers.evaluation.Evaluation.
     """
 
     width: int = 32
@@ -164,6 +167,7 @@ class OTFlow:
     weight_decay: float = 0.0
     clamp: float | None = None
     max_steps: int | None = None
+    trace_dtype: TraceDtype = None
 
     version: ClassVar[int] = 2
 
@@ -177,6 +181,8 @@ class OTFlow:
             raise ValueError("alpha_nll and alpha_hjb must not be negative")
         if self.clamp is not None and not self.clamp > 0:
             raise ValueError(f"clamp must be positive, or null, not {self.clamp}")
+        if self.trace_dtype not in (None, "bfloat16"):
+            raise ValueError(f'trace_dtype is "bfloat16" or null, not {self.trace_dtype!r}')
         self.schedule()
 
     def schedule(self) -> Schedule:
@@ -225,7 +231,10 @@ class OTFlowFit:
                 weights.clamp_(-bound, bound)
 
     def _loss(self, x: Tensor) -> tuple[Tensor, Mapping[str, float]]:
-        z, logdet, cost, hjb = integrate(self.potential, x, self.solver.n_steps, buffers=self._buffers)
+        dtype = torch.bfloat16 if self.solver.trace_dtype else None
+        z, logdet, cost, hjb = integrate(
+            self.potential, x, self.solver.n_steps, buffers=self._buffers, trace_dtype=dtype
+        )
         nll, cost, hjb = -(self.target.log_prob(z) + logdet).mean(), cost.mean(), hjb.mean()
         loss = self.solver.alpha_nll * nll + cost + self.solver.alpha_hjb * hjb
         return loss, {"nll": nll.item(), "transport": cost.item(), "hjb": hjb.item()}

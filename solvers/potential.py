@@ -73,7 +73,8 @@ class Potential(nn.Module):
 
     def forward(self, s: Tensor) -> Tensor:
         """Phi(s): (n, dim+1) -> (n,)."""
-        return (self.w(self.N(s)) + self.c(s)).squeeze(1) + 0.5 * ((s @ self.matrix()) * s).sum(1)
+        square = (s @ self.A.T).square() if self.quadratic == "gram" else (s @ self.matrix()) * s
+        return (self.w(self.N(s)) + self.c(s)).squeeze(1) + 0.5 * square.sum(1)
 
     def trace(self) -> Tensor:
         """The Laplacian in x of the quadratic term, ()."""
@@ -90,8 +91,7 @@ class Potential(nn.Module):
 
     def gradient(self, s: Tensor) -> Tensor:
         """The gradient in s: (n, dim+1) -> (n, dim+1); eq. (11) and (12). Differentiable once."""
-        weights = self.weights()
-        gradient: Tensor = _ClosedForm.apply(weights.factored, False, s, *weights.tensors)[0]
+        gradient: Tensor = self._closed_form(s, False)[0]
         return gradient
 
     def gradient_and_laplacian(self, s: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,29 +99,34 @@ class Potential(nn.Module):
 
         Differentiable once in weights and points.
         """
-        weights = self.weights()
-        gradient, laplacian = _ClosedForm.apply(weights.factored, True, s, *weights.tensors)
+        gradient, laplacian = self._closed_form(s, True)
         return gradient, laplacian + self.trace()
+
+    def _closed_form(self, s: Tensor, laplacian: bool) -> Any:
+        weights = self.weights()
+        inputs = (s, *weights.tensors)
+        keep = 0 if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs) else None
+        return _ClosedForm.apply(weights.factored, laplacian, keep, *inputs)
 
 
 class _ClosedForm(torch.autograd.Function):
     """Gradient and, where asked for, Laplacian less that of the quadratic term, at s (n, dim+1)."""
 
     @staticmethod
-    def forward(ctx: Any, factored: bool, laplacian: bool, s: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor | None]:
+    def forward(
+        ctx: Any, factored: bool, laplacian: bool, keep: int | None, s: Tensor, *weights: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
         ctx.save_for_backward(*weights)
         ctx.set_materialize_grads(False)
         ctx.evaluation = Evaluation(Weights(weights, factored), Buffers())
         S = torch.cat([s.T, s.new_ones(1, len(s))])
-        gradient, value, ctx.record = ctx.evaluation.forward(S, laplacian, keep=0)
+        gradient, value, ctx.record = ctx.evaluation.forward(S, laplacian, keep)
         return gradient.T, value
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, G: Tensor | None, l: Tensor | None) -> tuple[Tensor | None, ...]:  # noqa: E741
-        weights = ctx.saved_tensors  # raises where they have changed
-        S = ctx.record.S
+        S, _ = ctx.record.S, ctx.saved_tensors  # the latter raises where weights have changed
         G = S.new_zeros(len(S) - 1, S.shape[1]) if G is None else G.T
         grad_s = ctx.evaluation.backward(ctx.record, G, l)
-        assert len(weights) == len(ctx.needs_input_grad) - 3
-        return None, None, grad_s.T, *ctx.evaluation.weight_gradients()
+        return None, None, None, grad_s.T, *ctx.evaluation.weight_gradients()

@@ -234,8 +234,15 @@ def test_a_loss_that_is_not_finite_diverges():
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("width", 0), ("depth", 1), ("n_steps_test", 0), ("lr", 0.0), ("alpha_hjb", -1.0)]
+    ("field", "value"),
+    [("width", 0), ("depth", 1), ("n_steps_test", 0), ("lr", 0.0), ("alpha_hjb", -1.0), ("trace_dtype", "float16")],
 )
 def test_settings_that_make_no_flow_are_refused(field, value):
     with pytest.raises(ValueError, match=field):
         OTFlow(**{field: value})
+
+
+def test_a_trace_in_bfloat16_trains_alike_but_for_rounding():
+    rough, exact = trained(20, trace_dtype="bfloat16").step()["nll"], trained(20).step()["nll"]
+    assert rough != exact
+    assert rough == pytest.approx(exact, abs=0.01)

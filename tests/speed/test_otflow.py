@@ -1,12 +1,18 @@
 """OT-Flow's training step and inference against their matrix products: `make speed`."""
 
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
+from multiprocessing import get_context
+
 import pytest
 import torch
 
+from bench.measure import peak_bytes
 from bench.yardstick import Product, Yardstick
 from datasets.base import Samples
 from datasets.gaussians import standard_normal
 from solvers.otflow import OTFlow, OTFlowFit
+from solvers.potential import Potential
 
 TOY = OTFlow(width=32, n_steps=8, batch_size=4096)
 MINIBOONE = OTFlow(width=256, n_steps=6, batch_size=2000)
@@ -65,3 +71,45 @@ def test_miniboone_density_over_its_products(over):
     transport = fit(OTFlow(width=256, n_steps_test=18, batch_size=100), 43).transport()
     x = torch.randn(3648, 43)
     over(lambda: transport.log_prob(x), Yardstick(density_products(43, 256, 18, 3648)), must=1.3, aim=1.1, pairs=3)
+
+
+def test_miniboone_step_with_a_trace_in_bfloat16_over_float32(over):
+    rough, exact = (fit(replace(MINIBOONE, trace_dtype=dtype), 43) for dtype in ("bfloat16", None))
+    over(rough.step, exact.step, must=0.7, aim=0.5, pairs=3)
+
+
+def step_alone() -> int:
+    one = fit(MINIBOONE, 43)
+    for _ in range(2):
+        one.step()
+    peak = peak_bytes(torch.device("cpu"))
+    assert peak is not None
+    return peak
+
+
+def test_miniboone_step_peak_memory(benchmark):
+    """Of a process that trains and does nothing else."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        peak = benchmark.pedantic(lambda: pool.submit(step_alone).result(), rounds=1)
+    benchmark.extra_info.update(value=peak * 1e-9, unit=" GB", must=2, aim=1)
+
+
+def hutchinson(potential: Potential, s: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """Gradient and noise' H noise by automatic differentiation; noise is 0 in time."""
+    s = s.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(potential(s).sum(), s, create_graph=True)
+    (product,) = torch.autograd.grad(gradient, s, noise)
+    return (product * noise).sum(1)
+
+
+@pytest.mark.parametrize(("dim", "width", "must", "aim"), [(43, 256, 12, 9), (784, 64, 6, 3)])
+def test_exact_laplacian_over_one_hutchinson_estimate(over, dim, width, must, aim):
+    potential = Potential(dim, width).requires_grad_(False)
+    s, noise = torch.randn(2000, dim + 1), torch.randn(2000, dim + 1)
+    noise[:, -1] = 0.0
+
+    def exact() -> None:
+        with torch.inference_mode():
+            potential.gradient_and_laplacian(s)
+
+    over(exact, lambda: hutchinson(potential, s, noise), must=must, aim=aim, pairs=15)
