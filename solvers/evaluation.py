@@ -213,8 +213,11 @@ class Evaluation:
             torch.mm(p[:, start:], W_k[:, start:].T, out=V)
             pieces = V.view(n, -1, m)
             if norms is not None:
-                for piece in pieces.unbind(1):
-                    norms.addcmul_(piece, piece)
+                if exact:
+                    norms.addcmul_(V, V)
+                else:
+                    squares = self.buffers.empty("squares", (n, block, m), W)[:, : pieces.shape[1]]
+                    norms.add_(torch.mul(pieces, pieces, out=squares).sum(1))
             if grad_p is None and grad_W is None:
                 continue
             pieces.mul_(twice)
