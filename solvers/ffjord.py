@@ -11,7 +11,7 @@ the divergence exact or, eq. (8), estimated by one random direction a row, the s
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from torch import Generator, Tensor, nn
@@ -156,6 +156,10 @@ class FFJORD:
         return unfit(source, target, self.batch_size)
 
     def start(self, source: Measure, target: Measure, rng: Generator) -> "FFJORDFit":
+        return FFJORDFit(*self.begun(source, target, rng))
+
+    def begun(self, source: Measure, target: Measure, rng: Generator) -> tuple[Self, Flow, Density, Training]:
+        """What a fit is made of."""
         assert isinstance(target, Density)
         flow, training = begin(
             lambda: Flow(source.dim, self.hidden, self.nonlinearity, self.n_blocks, self.time_length),
@@ -166,7 +170,7 @@ class FFJORD:
             self.max_steps,
             self.weight_decay,
         )
-        return FFJORDFit(self, flow, target, training)
+        return self, flow, target, training
 
 
 class FFJORDFit:
@@ -188,19 +192,20 @@ class FFJORDFit:
 
         def loss_of(x: Tensor) -> tuple[Tensor, Mapping[str, float]]:
             nonlocal forward
-            loss = self._loss(x, evaluations)
+            loss, terms = self.loss(x, evaluations)
             forward = evaluations.count
-            return loss, {}
+            return loss, terms
 
         with evaluations.watched():
             result = self.training.step(loss_of)
-        return result | {"nll": result["loss"], "nfe_forward": forward, "nfe_backward": evaluations.count - forward}
+        return result | {"nfe_forward": forward, "nfe_backward": evaluations.count - forward}
 
-    def _loss(self, x: Points, evaluations: Evaluations) -> Tensor:
+    def loss(self, x: Points, evaluations: Evaluations) -> tuple[Tensor, Mapping[str, float]]:
         estimated = estimated_density(x, self.solver.noise, self.training.batches.rng)
         rates_of = exact_density if self.solver.divergence == "exact" else estimated
         z, logdet = carry(self.flow, rates_of, (x, x.new_zeros(len(x))), self.solver.integrator("train"), evaluations)
-        return -(self.target.log_prob(z) + logdet).mean()
+        nll = -(self.target.log_prob(z) + logdet).mean()
+        return nll, {"nll": nll.item()}
 
     def validated(self, loss: float) -> None:
         self.training.validated(loss)

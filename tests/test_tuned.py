@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from solvers.ffjord import FFJORD
 from solvers.otflow import OTFlow
 from solvers.potential import Potential
+from solvers.rnode import RNODE
 
 CONF = Path(__file__).parents[1] / "bench/conf"
 TUNED = sorted(path.stem for path in (CONF / "tuned").glob("*.yaml"))
@@ -62,7 +63,7 @@ def built(name: str):
 
 @pytest.mark.parametrize("name", TUNED)
 def test_every_file_builds_its_solver(name):
-    assert isinstance(built(name), {"otflow": OTFlow, "ffjord": FFJORD}[name.partition("_")[0]])
+    assert isinstance(built(name), {"otflow": OTFlow, "ffjord": FFJORD, "rnode": RNODE}[name.partition("_")[0]])
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "dataset").glob("*.yaml")))
