@@ -1,0 +1,150 @@
+"""How OT-Flow's training step grows with dimension, width, batch and steps, and how near the machine's limits it is.
+
+    python -m bench.scaling          writes results/scaling/<device>.json and a figure
+
+Slopes are those of log seconds against log size by least squares, one size varied at a time. The roofline (Williams,
+Waterman and Patterson 2009): a step's matrix-product FLOP/s against its FLOP per byte that its operations read and
+write, as if nothing stayed in cache, beside the measured rate of a large matrix product and of a large copy.
+"""
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+from torch.utils._pytree import tree_leaves
+
+from bench.measure import Work, repeat
+from bench.record import write_over
+from bench.trace import where
+from bench.yardstick import Product, Yardstick
+from datasets.base import Samples
+from datasets.gaussians import standard_normal
+from solvers.otflow import OTFlow
+
+OUT = Path(__file__).parents[1] / "results" / "scaling"
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Of a training step at depth 2."""
+
+    d: int = 32
+    width: int = 128
+    batch: int = 1024
+    steps: int = 2
+
+
+SIZES: Mapping[str, Sequence[int]] = {
+    "d": (8, 16, 32, 64, 128),
+    "width": (128, 256, 512),
+    "batch": (512, 1024, 2048, 4096),
+    "steps": (1, 2, 4, 8),
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """Median seconds of a step, its matrix-product FLOP, and the bytes that all its operations read and write."""
+
+    varied: str
+    shape: Shape
+    seconds: float
+    flop: int
+    bytes: int
+
+
+class Traffic(Work):
+    """Counts bytes of what operations take and give as well, views aside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = super().__torch_dispatch__(func, types, args, kwargs)
+        if not func.is_view:
+            tensors = (leaf for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, Tensor))
+            self.bytes += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        return out
+
+
+def measure(varied: str, shape: Shape, device: str = "cpu") -> Row:
+    """A training step on standard normal rows, float32."""
+    rng = Generator(device).manual_seed(0)
+    rows = torch.randn(shape.batch, shape.d, generator=rng, device=device, dtype=torch.float32)
+    solver = OTFlow(width=shape.width, n_steps=shape.steps, batch_size=shape.batch)
+    fit = solver.start(Samples(rows, rows[:8]), standard_normal(shape.d), rng)
+    fit.step()
+    with Traffic() as traffic:
+        fit.step()
+    seconds = float(np.median(repeat(fit.step, torch.device(device), 5)))
+    return Row(varied, shape, seconds, traffic.flops, traffic.bytes)
+
+
+def slope(rows: Sequence[Row], varied: str) -> float:
+    """Of log seconds against log size."""
+    of = [row for row in rows if row.varied == varied]
+    sizes = [getattr(row.shape, varied) for row in of]
+    return float(np.polyfit(np.log(sizes), np.log([row.seconds for row in of]), 1)[0])
+
+
+def limits(device: str = "cpu") -> dict[str, float]:
+    """FLOP/s of a (2048, 2048) matrix product and bytes/s, read and written, of a copy of 256 MB; float32."""
+    stick = Yardstick([Product(2048, 2048, 2048)], device=device)
+    source = torch.zeros(2**26, dtype=torch.float32, device=device)
+    target = torch.zeros_like(source)
+    copies = repeat(lambda: target.copy_(source), torch.device(device), 5)
+    return {
+        "flop_per_second": stick.flop / min(stick.seconds() for _ in range(5)),
+        "bytes_per_second": 2 * source.numel() * source.element_size() / min(copies),
+    }
+
+
+def draw(rows: Sequence[Row], machine: Mapping[str, float], path: Path) -> None:
+    """Seconds against each size with its slope, and the roofline."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.5, 2.6), layout="constrained")
+    growth, roof = figure.subplots(1, 2)
+    peak, bandwidth = machine["flop_per_second"], machine["bytes_per_second"]
+    intensities = np.geomspace(1, 1000)
+    roof.plot(intensities, np.minimum(peak, intensities * bandwidth) * 1e-9, color="0.3", lw=1)
+    styles = zip(SIZES, ("o-", "s--", "^-.", "D:"), ("#0072B2", "#D55E00", "#009E73", "#CC79A7"), strict=True)
+    for varied, style, colour in styles:
+        of = [row for row in rows if row.varied == varied]
+        sizes = np.array([getattr(row.shape, varied) for row in of])
+        label = f"{varied}, slope {slope(rows, varied):.2f}"
+        growth.plot(sizes / sizes[0], [row.seconds for row in of], style, color=colour, ms=3, lw=1, label=label)
+        rates = [row.flop / row.seconds * 1e-9 for row in of]
+        roof.plot([row.flop / row.bytes for row in of], rates, style[0], color=colour, ms=3)
+    growth.set(xlabel="size / smallest", ylabel="seconds a step", xscale="log", yscale="log")
+    growth.legend(frameon=False, fontsize=7)
+    roof.set(xlabel="FLOP / byte", ylabel="GFLOP/s", xscale="log", yscale="log")
+    figure.savefig(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.scaling", description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu")
+    device = parser.parse_args().device
+    rows = [measure(name, Shape(**{name: size}), device) for name, sizes in SIZES.items() for size in sizes]
+    machine = limits(device)
+    found = {
+        "environment": where(device),
+        "limits": machine,
+        "slopes": {name: slope(rows, name) for name in SIZES},
+        "rows": [asdict(row) for row in rows],
+    }
+    OUT.mkdir(parents=True, exist_ok=True)
+    write_over(OUT / f"{device}.json", (json.dumps(found, indent=1) + "\n").encode())
+    draw(rows, machine, OUT / f"{device}.pdf")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,158 @@
+"""What an exact trace costs, and what an estimate errs: OT-Flow's closed form against automatic differentiation.
+
+    python -m bench.trace            writes results/trace/<device>.json, and a figure with the published values beside
+
+Figure 2 of Onken et al. 2021 (arXiv 2006.00104): Laplacians of potentials of width 64 and depth 2 at 512 points, at
+the dimensions of MINIBOONE, BSDS300 and MNIST, on initial weights; Hutchinson's estimate takes Rademacher vectors.
+"""
+
+import argparse
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from bench.env import describe
+from bench.measure import repeat
+from bench.record import write_over
+from solvers.potential import Potential
+from solvers.train import seeded
+
+ROOT = Path(__file__).parents[1]
+PUBLISHED = ROOT / "results" / "paper" / "otflow_trace.csv"
+OUT = ROOT / "results" / "trace"
+DIMS = (43, 63, 784)
+CLOSED, AUTOGRAD, HUTCHINSON = "closed form", "automatic differentiation", "Hutchinson"
+
+
+@dataclass(frozen=True)
+class Row:
+    """Median seconds of a method at `dim`, and its mean error over points relative to the norm of the exact values.
+
+    `vectors` are those of an estimate, 0 for what is exact.
+    """
+
+    dim: int
+    method: str
+    vectors: int
+    seconds: float
+    relative_error: float
+
+
+def hutchinson(potential: Potential, s: Tensor, vectors: int, rng: Generator) -> Tensor:
+    """Mean over Rademacher vectors e of e' H e, H the Hessian in x: (n,)."""
+    s = s.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(potential(s).sum(), s, create_graph=True)
+    total = s.new_zeros(len(s))
+    for _ in range(vectors):
+        e = torch.randint(2, s.shape, generator=rng, device=s.device).to(s.dtype).mul_(2).sub_(1)
+        e[:, -1] = 0.0  # in x alone
+        total += (torch.autograd.grad(gradient, s, e, retain_graph=True)[0] * e).sum(1)
+    return total / vectors
+
+
+def by_autograd(potential: Potential, s: Tensor) -> Tensor:
+    """The Laplacian, one row of the Hessian after the other: (n,)."""
+    s = s.detach().requires_grad_()
+    (gradient,) = torch.autograd.grad(potential(s).sum(), s, create_graph=True)
+    total = s.new_zeros(len(s))
+    for i in range(s.shape[1] - 1):
+        e = torch.zeros_like(s)
+        e[:, i] = 1.0
+        total += torch.autograd.grad(gradient, s, e, retain_graph=True)[0][:, i]
+    return total
+
+
+def measure(dim: int, width: int = 64, n: int = 512, seed: int = 0, device: str = "cpu") -> Iterator[Row]:
+    """The closed form, automatic differentiation, and Hutchinson's estimate with 1 .. dim vectors; float32."""
+    rng = Generator(device).manual_seed(seed)
+    with seeded(rng):
+        potential = Potential(dim, width).to(device, torch.float32).requires_grad_(False)
+    s = torch.randn(n, dim + 1, generator=rng, device=device, dtype=torch.float32)
+    truth = by_autograd(potential.double(), s.double())
+    potential.float()
+
+    def row(method: str, vectors: int, laplacian: Tensor, seconds: list[float]) -> Row:
+        error = ((laplacian.double() - truth).norm() / truth.norm()).item()
+        return Row(dim, method, vectors, float(np.median(seconds)), error)
+
+    def closed() -> Tensor:
+        with torch.inference_mode():
+            return potential.gradient_and_laplacian(s)[1]
+
+    at = torch.device(device)
+    found = closed()
+    yield row(CLOSED, 0, found, repeat(closed, at, 5))
+    found = by_autograd(potential, s)
+    yield row(AUTOGRAD, 0, found, repeat(lambda: by_autograd(potential, s), at, 3))
+    for vectors in sorted({1, *np.linspace(1, dim, 6).round().astype(int).tolist()}):
+        found = hutchinson(potential, s, vectors, rng)
+        yield row(HUTCHINSON, vectors, found, repeat(lambda: hutchinson(potential, s, vectors, rng), at, 3))  # noqa: B023
+
+
+def published(path: Path = PUBLISHED) -> list[Row]:
+    """The authors' own values, from a GPU that they do not name."""
+    with path.open(newline="") as file:
+        return [
+            Row(
+                int(line["dim"]),
+                HUTCHINSON if line["hutchinson_vectors"] else CLOSED,
+                int(line["hutchinson_vectors"] or 0),
+                float(line["runtime_s_mean"]),
+                float(line["rel_error_mean"]) if line["hutchinson_vectors"] else 0.0,
+            )
+            for line in csv.DictReader(file)
+        ]
+
+
+def draw(rows: list[Row], theirs: list[Row], path: Path) -> None:
+    """Runtime over that of the closed form, and relative error, against the number of vectors."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.5, 2.4), layout="constrained")
+    cost, error = figure.subplots(1, 2)
+    for colour, dim in zip(("#0072B2", "#D55E00", "#009E73"), sorted({row.dim for row in rows}), strict=False):
+        for source, line, label in ((rows, "o-", f"d = {dim}"), (theirs, "x:", "published" if dim == 784 else None)):
+            of = [row for row in source if row.dim == dim]
+            exact = next((row.seconds for row in of if row.method == CLOSED), None)
+            estimates = [row for row in of if row.method == HUTCHINSON]
+            if exact is None:
+                continue
+            shares = [row.vectors / dim for row in estimates]
+            cost.plot(shares, [row.seconds / exact for row in estimates], line, color=colour, ms=3, lw=1, label=label)
+            error.plot(shares, [row.relative_error for row in estimates], line, color=colour, ms=3, lw=1)
+    cost.set(ylabel="seconds / seconds of the closed form", yscale="log")
+    cost.axhline(1.0, color="0.5", lw=0.6)
+    error.set(ylabel="relative error of the trace", yscale="log")
+    for axis in (cost, error):
+        axis.set_xlabel("Hutchinson vectors / d")
+    cost.legend(frameon=False, fontsize=7)
+    figure.savefig(path)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.trace", description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default="cpu")
+    device = parser.parse_args().device
+    rows = [row for dim in DIMS for row in measure(dim, device=device)]
+    OUT.mkdir(parents=True, exist_ok=True)
+    write_over(
+        OUT / f"{device}.json",
+        (json.dumps({"environment": where(device), "rows": list(map(asdict, rows))}, indent=1) + "\n").encode(),
+    )
+    draw(rows, published(), OUT / f"{device}.pdf")
+
+
+def where(device: str) -> dict[str, object]:
+    """The environment of a measurement, and its commit."""
+    name = torch.cuda.get_device_name() if device.startswith("cuda") else ""
+    return describe(device, name, torch.get_num_threads())
+
+
+if __name__ == "__main__":
+    main()
