@@ -133,8 +133,8 @@ class RingTransport:
 
     `log_density` takes points (n, 2) to (n,); its mass beyond `radius` must not matter. u is expanded in `waves` + 1
     cosines, their factors splines of degree 7 over `cells` cells; the equation is collocated at Greville's points.
-    At the radius u_rr = 1, as if mass there moved without stretching: an error in that is felt within
-    variance / radius of it, since the linearised equation is d/dr (u_rr exp(-T^2 / (2 variance))) = 0.
+    At the radius u_rr = 1, as if mass there moved without stretching. An error h of u that this makes obeys
+    d/dr (h_r exp(-T^2 / (2 variance))) = 0 there: it is felt within about variance / radius of the edge only.
     """
 
     log_density: Callable[[Array], Array]
@@ -168,7 +168,7 @@ class RingTransport:
         nodes, weights = np.polynomial.legendre.leggauss(DEGREE)
         edges = np.linspace(0, self.radius, self.cells + 1)
         widths = np.diff(edges)[:, None] / 2
-        radii, angles = (edges[:-1, None] + widths * (nodes + 1)).ravel(), self._angles(4 * (self.waves + 1))
+        radii, angles = (edges[:-1, None] + widths * (nodes + 1)).ravel(), sector(self.folds, 4 * (self.waves + 1))
         r, angle = (part.ravel() for part in np.meshgrid(radii, angles, indexing="ij"))
         area = np.repeat((widths * weights).ravel() * radii * 2 * math.pi / len(angles), len(angles))
 
@@ -200,9 +200,10 @@ class RingTransport:
     def _exact(self) -> Array:
         return self._system.solve(self._system.identity, 0.0)
 
-    def _angles(self, n: int) -> Array:
-        """Midpoints of n parts of the angle between a corner and the middle of a side: all others are its mirrors."""
-        return (np.arange(n) + 0.5) * math.pi / (self.folds * n)
+
+def sector(folds: int, n: int) -> Array:
+    """Midpoints of n parts of the angle between a corner and the middle of a side: all others are its mirrors."""
+    return (np.arange(n) + 0.5) * math.pi / (folds * n)
 
 
 def plane(r: Array, angle: Array) -> Array:
@@ -225,7 +226,7 @@ class _Collocation:
         self.free[:2] = self.free[2, 1:] = False
         self.identity = np.r_[self._restrict(make_interp_spline(points, points**2 / 2, DEGREE, self.knots).c), 0.0]
 
-        angles = problem._angles(problem.waves + 1)
+        angles = sector(problem.folds, problem.waves + 1)
         r, angle = (part.ravel() for part in np.meshgrid(points[3:-1], angles, indexing="ij"))
         # two more points for the coefficient that f_0 alone has, and for c
         self.r, angle = np.r_[points[1:3], r], np.r_[angles[:1], angles[:1], angle]

@@ -121,6 +121,26 @@ def test_inverse_undoes_the_map_beyond_the_disc_too(weight):
     np.testing.assert_allclose(u.inverse(y)[far], x[far], atol=1e-7)
 
 
+def test_value_gradient_and_hessian_agree_beyond_the_disc_too():
+    u = plane_optimum(2.5).potential
+    x = np.array([[3.0, 1.0], [-3.5, 2.0], [8.5, 0.5], [-7.0, 6.0]])
+
+    def value(x):
+        return u.polar(np.hypot(*x.T), np.arctan2(x[:, 1], x[:, 0]))[0]
+
+    np.testing.assert_allclose(jacobian(lambda x: value(x)[:, None], x)[:, 0], u.gradient(x), atol=1e-8)
+    _, _, _, rr, aa, ra = u.polar(np.hypot(*x.T), np.arctan2(x[:, 1], x[:, 0]))
+    np.testing.assert_allclose(np.linalg.det(jacobian(u.gradient, x)), rr * aa - ra**2, rtol=1e-6)
+
+
+def test_jacobian_is_that_of_the_residual():
+    system, pull = plane_transport()._system, 0.4
+    here, there = (np.r_[plane_optimum(w).potential.coefficients[system.free], c] for w, c in ((2.5, 0.3), (1.0, 1.3)))
+    unknowns, step = (here + system.identity) / 2, 1e-5 * (there - here)  # convex, with every wave in them
+    ahead, behind = (system.residual(unknowns + s * step, pull)[0] for s in (1, -1))
+    np.testing.assert_allclose((ahead - behind) / 2e-5, system.residual(unknowns, pull)[1] @ step / 1e-5, atol=1e-4)
+
+
 @pytest.mark.parametrize("weight", [0.5, 2.5, math.inf])
 def test_a_round_gaussian_has_its_closed_form(weight):
     found = RingTransport(lambda x: log_normal(x, 0.8), 0.3, 8, 7.0, cells=40, waves=2).optimum(weight)
