@@ -8,6 +8,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from solvers.ffjord import FFJORD
+from solvers.neural_hjb import NeuralHJB
 from solvers.otflow import OTFlow
 from solvers.potential import Potential
 from solvers.rnode import RNODE
@@ -56,14 +57,21 @@ def tuned(name: str):
     return OmegaConf.load(CONF / "tuned" / f"{name}.yaml")
 
 
+def solver_of(name: str) -> str:
+    """The solver that the file's name begins with."""
+    (found,) = (path.stem for path in (CONF / "solver").glob("*.yaml") if name.startswith(f"{path.stem}_"))
+    return found
+
+
 def built(name: str):
-    target = OmegaConf.load(CONF / "solver" / f"{name.partition('_')[0]}.yaml")
+    target = OmegaConf.load(CONF / "solver" / f"{solver_of(name)}.yaml")
     return instantiate(OmegaConf.merge(target, tuned(name).solver), _convert_="all")
 
 
 @pytest.mark.parametrize("name", TUNED)
 def test_every_file_builds_its_solver(name):
-    assert isinstance(built(name), {"otflow": OTFlow, "ffjord": FFJORD, "rnode": RNODE}[name.partition("_")[0]])
+    expected = {"otflow": OTFlow, "ffjord": FFJORD, "rnode": RNODE, "neural_hjb": NeuralHJB}[solver_of(name)]
+    assert isinstance(built(name), expected)
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "dataset").glob("*.yaml")))
@@ -101,6 +109,16 @@ def test_ffjord_on_tabular_data(name):
 def test_otflows_numbers_of_parameters(name):
     s = built(f"otflow_{name}")
     assert sum(p.numel() for p in Potential(DIM[name], s.width, s.depth, s.rank).parameters()) == PARAMETERS[name]
+
+
+def test_neural_hjb_on_its_papers_problem():
+    s = built("neural_hjb_mixture_to_gaussian")
+    assert (s.alpha1, s.alpha3, s.alpha4, s.alpha5) == (2, 5, 3, 3)
+    assert (s.n_steps, s.level_steps, s.resample_every, s.optimizer, s.width) == (2, 500, 25, "bfgs", 16)
+    assert [s.levels(d) for d in (2, 10, 50, 100)] == [
+        (32**2, 48**2), (64**2, 80**2), (112**2, 128**2), (160**2, 192**2)
+    ]  # fmt: skip
+    assert tuned("neural_hjb_mixture_to_gaussian").dtype == "float64"
 
 
 def test_published_settings_are_picked_up_by_themselves():
