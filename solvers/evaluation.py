@@ -15,6 +15,7 @@ differentiation of the potential is in tests/oracles.py.
 import math
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
+from itertools import repeat
 
 import torch
 from torch import Tensor
@@ -93,6 +94,7 @@ class Evaluation:
         self.closing = (self.h * w).unsqueeze(1) * self.K[-1]
         self.minus_one, self.one = w.new_tensor(-1.0), w.new_tensor(1.0)
         self._products: tuple[Tensor, Tensor, Tensor, Tensor] | None = None
+        self._cut: list[tuple[int, Tensor, Tensor]] = []
         self._shares: Tensor | None = None
         self._sums: dict[str, Tensor] = {}
 
@@ -204,28 +206,37 @@ class Evaluation:
         exact = W.dtype == p.dtype
         block = 1 if exact else ROUNDED_BLOCK
         buffer = self.buffers.empty("V", (n, block * m), W)
-        twice = torch.mul(c, 2.0, out=self._buffer("twice", n)).to(W.dtype).unsqueeze(1)
+        twice = torch.mul(c, 2.0, out=self._buffer("twice", n)).to(W.dtype)
         p = p.to(W.dtype)
-        for k in range(0, len(W), block):
-            W_k = W[k : k + block].view(-1, m)
-            V = buffer[:, : len(W_k)]
-            start = k // STRIDE * STRIDE  # W_k is 0 before column k
-            torch.mm(p[:, start:], W_k[:, start:].T, out=V)
-            pieces = V.view(n, -1, m)
+        grads = repeat(None) if grad_W is None else grad_W.view(-1, m).split(block * m)
+        for (start, W_k, W_k_from), grad_W_k in zip(self._blocks(block), grads, strict=False):
+            V = buffer if len(W_k) == block * m else buffer[:, : len(W_k)]
+            torch.mm(p[:, start:] if start else p, W_k_from, out=V)
             if norms is not None:
                 if exact:
                     norms.addcmul_(V, V)
                 else:
-                    squares = self.buffers.empty("squares", (n, block, m), W)[:, : pieces.shape[1]]
-                    norms.add_(torch.mul(pieces, pieces, out=squares).sum(1))
+                    squares = self.buffers.empty("squares", (n, block * m), W)[:, : len(W_k)]
+                    norms.add_(torch.mul(V, V, out=squares).view(n, -1, m).sum(1))
             if grad_p is None and grad_W is None:
                 continue
-            pieces.mul_(twice)
+            if exact:
+                V.mul_(twice)
+            else:
+                V.view(n, -1, m).mul_(twice.unsqueeze(1))
             if grad_p is not None:
                 grad_p.addmm_(V, W_k) if exact else grad_p.add_(V @ W_k)
-            if grad_W is not None:
-                sums = grad_W[k : k + block].view(-1, m)
-                sums.addmm_(V.T, p, alpha=share) if exact else sums.add_(V.T @ p, alpha=share)
+            if grad_W_k is not None:
+                grad_W_k.addmm_(V.T, p, alpha=share) if exact else grad_W_k.add_(V.T @ p, alpha=share)
+
+    def _blocks(self, block: int) -> list[tuple[int, Tensor, Tensor]]:
+        """(start, W_k, W_k from column `start` on, transposed) of `block` k at a time; W_k is 0 before it."""
+        if not self._cut:
+            _, W, _, _ = self._hoisted()
+            for i, W_k in enumerate(W.view(-1, self.width).split(block * self.width)):
+                start = i * block // STRIDE * STRIDE
+                self._cut.append((start, W_k, W_k[:, start:].T))
+        return self._cut
 
     def backward(self, record: Record, G: Tensor, l: Tensor | None, known: bool = False) -> Tensor:  # noqa: E741
         """The gradient in S (d+1, n) of <G, gradient> + <l, Laplacian>; those in the weights are added up.

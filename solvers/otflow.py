@@ -93,7 +93,8 @@ class _Flow(torch.autograd.Function):
 
         def rates(t: float, x: Tensor) -> tuple[Tensor, ...]:
             keep, share = (len(stages), shares[len(stages) % len(shares)]) if records else (None, 0.0)
-            S = torch.cat([x, x.new_tensor([[t], [1.0]]).expand(2, x.shape[1])])
+            S = course.buffers.empty(("S", keep), (len(x) + 2, x.shape[1]), x)
+            S[:-2], S[-2], S[-1] = x, t, 1.0
             gradient, laplacian, record = evaluation.forward(S, course.accumulates, keep, share)
             if records:
                 stages.append((record, gradient, None))
@@ -127,11 +128,12 @@ class _Flow(torch.autograd.Function):
 
         def pullback(i: int, v: Tensor, weight: float) -> Tensor:
             record, gradient, sign = ctx.stages[i]
+            G = course.buffers.empty("G", (len(v) + 1, n), v)
+            G[:-1], G[-1] = -v, 0.0
             if sign is None:
-                G = torch.cat([-v, v.new_zeros(1, n)])
                 return ctx.evaluation.backward(record, G, None)[:-1]
-            time = sign * (weight * hjb)
-            G = torch.cat([torch.addcmul(-v, weight * cost - time, gradient[:-1]), time.unsqueeze(0)])
+            torch.mul(sign, weight * hjb, out=G[-1])
+            G[:-1].addcmul_(weight * cost - G[-1], gradient[:-1])
             return ctx.evaluation.backward(record, G, -weight * logdet, alike)[:-1]
 
         start = grad_z.T if grad_z is not None else zero.new_zeros(weights[0].shape[1] - 1, n)
