@@ -35,7 +35,8 @@ def certify(problem: Problem, fit: Fit, transport: Transport, rng: Generator) ->
 
     * finite: share of the numbers in forward(x), inverse(forward(x)) and log_prob(x) that are not finite, over at
       most ROWS test points (bench.metrics looks at all of them).
-    * inverse: max |inverse(forward(x)) - x| over the same.
+    * inverse: max |inverse(forward(x)) - x| over the same, where there is a density: of a transport without one, such
+      as that of a coupling of samples, the two maps are two estimates, neither the inverse of the other.
     * nll_effort: |NLL at effort 1 - NLL at effort 2| in nats over the same.
     * density_integral: |integral of exp(log_prob) - 1| in one and two dimensions.
     * sampling_bias: same_law_cost() / cost, the share of a cost between samples that two samples of one law have too.
@@ -44,7 +45,7 @@ def certify(problem: Problem, fit: Fit, transport: Transport, rng: Generator) ->
     test = subset(problem.test, ROWS, rng)
     forward, inverse, log_prob = transport.forward, transport.inverse, transport.log_prob
     certificates = {"finite": _judge(lambda: _share_non_finite(transport, test), NON_FINITE_LIMIT)}
-    if forward is not None and inverse is not None:
+    if forward is not None and inverse is not None and log_prob is not None:
         certificates["inverse"] = _judge(lambda: _inverse_error(transport, test), INVERSE_LIMIT)
     if log_prob is not None:
         certificates["nll_effort"] = _judge(lambda: _nll_change(fit, log_prob, test), NLL_EFFORT_LIMIT)

@@ -85,6 +85,8 @@ def test_inverse_undoes_forward(solver, problem):
     transport = run(solver, problem).transport(effort=4.0)
     if transport.forward is None or transport.inverse is None:
         pytest.skip("a transport without it")
+    if transport.log_prob is None:
+        pytest.skip("without a density the two maps are two estimates")
     x = problem.test[:50]
     assert (transport.inverse(transport.forward(x)) - x).norm(dim=1).max() < 1e-4
 
@@ -166,6 +168,8 @@ def test_a_direct_solver_finds_the_cost_and_the_map_between_gaussians(solver):
     problem = load("gaussians")
     if solver.unfit(problem.source, problem.target) is not None:
         pytest.skip("it does not take a pair of Gaussians")
+    if hasattr(solver, "n_points"):
+        solver = dataclasses.replace(solver, n_points=1000)  # a map between samples is as fine as they are
     fit = run(solver, problem, steps=1)
     transport = fit.transport()
     if not fit.done or transport.cost is None or transport.forward is None:

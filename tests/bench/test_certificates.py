@@ -63,6 +63,8 @@ def test_the_integral_is_left_out_in_higher_dimensions(rng):
 def test_what_a_transport_cannot_give_is_left_out(rng):
     problem, transport = exact(2, rng)
     assert set(certify(problem, Answers(transport), Transport(forward=transport.forward), rng)) == {"finite"}
+    maps = Transport(transport.forward, lambda z: transport.inverse(z) + 1)  # two estimates, as a coupling gives them
+    assert set(certify(problem, Answers(maps), maps, rng)) == {"finite"}
     only = Transport(log_prob=transport.log_prob)
     assert set(certify(problem, Answers(only), only, rng)) == ALL - {"inverse"}
 
