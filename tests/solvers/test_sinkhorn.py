@@ -73,17 +73,15 @@ def test_potentials_solve_the_entropic_problem(backend, rng):
     a, b = torch.full((80,), 1 / 80), torch.full((120,), 1 / 120)
     expected = ot.bregman.sinkhorn_log(a, b, cost, coupling.epsilon, 10_000, 1e-12)
     assert torch.allclose(P, expected, atol=1e-9)
-    x0 = x - coupling.centre
+    x0, x_mean = x - coupling.centres[0], coupling.centres[0]
     projected = 80 * expected @ y
     if backend != "geomloss":
         assert torch.allclose(coupling.forward(x), projected, atol=1e-4)
-        assert coupling.cost == pytest.approx((expected * cost).sum().item(), rel=1e-5)
+        assert coupling.cost == pytest.approx((expected * torch.cdist(x, y) ** 2 / 2).sum().item(), rel=1e-5)
     else:
         own = ot.bregman.sinkhorn_log(a, a, torch.cdist(x, x) ** 2 / 2, coupling.epsilon, 10_000, 1e-12)
         assert torch.allclose(coupling.forward(x), x + projected - 80 * own @ x, atol=1e-4)
-        assert torch.allclose(
-            project(x0, x0, coupling.own_x, coupling.epsilon) + coupling.centre, 80 * own @ x, atol=1e-4
-        )
+        assert torch.allclose(project(x0, x0, coupling.own_x, coupling.epsilon) + x_mean, 80 * own @ x, atol=1e-4)
 
 
 def test_the_audit_is_that_of_the_dense_coupling(rng):
@@ -109,11 +107,11 @@ def test_the_audit_is_that_of_the_dense_coupling(rng):
 @EACH
 def test_a_translation(backend, rng):
     x, shift = torch.randn(100, 3, generator=rng), torch.tensor([300.0, -400.0, 0.0])
-    fit = fit_between(x, x + shift, reg=1e-6, backend=backend, max_iter=200)
+    fit = fit_between(x, x + shift, reg=0.1, backend=backend, max_iter=1000)
     transport = fit.transport()
     assert failed(transport) == set()
     assert transport.cost == pytest.approx(500**2 / 2, rel=1e-5)
-    assert torch.allclose(transport.forward(x), x + shift, atol=2.0)  # epsilon is 0.1: images are means of neighbours
+    assert torch.allclose(transport.forward(x), x + shift, atol=1.5)  # images are means of neighbours
     if backend == "geomloss":  # debiased, the map is exact, and outside the sample too
         new = torch.randn(9, 3, generator=rng)
         assert torch.allclose(transport.forward(new), new + shift, atol=1e-3)
@@ -132,10 +130,10 @@ def test_a_permutation_is_found_at_small_epsilon(backend, rng):
 def test_gaussians_cost_what_bures_says(rng):
     """An average over pairs of samples, as for the network simplex."""
     source, target = random_gaussian(2, rng), random_gaussian(2, rng)
-    costs = [Sinkhorn().couple(source.sample(300, rng), target.sample(300, rng)).cost for _ in range(4)]
+    costs = [Sinkhorn(reg=2e-2).couple(source.sample(200, rng), target.sample(200, rng)).cost for _ in range(4)]
     mean, error = sum(costs) / 4, 4 * torch.tensor(costs).std().item() / 2
-    bias = empirical_cost(target.sample(300, rng), target.sample(300, rng))
-    assert abs(mean - transport_cost(source, target)) < error + bias + 0.01 * mean
+    bias = empirical_cost(target.sample(200, rng), target.sample(200, rng))
+    assert abs(mean - transport_cost(source, target)) < error + bias + 0.02 * mean
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
@@ -147,7 +145,7 @@ def test_a_cost_is_never_wrong_in_silence(backend, reg, dtype, rng):
     x, y = pair(rng, 100, 100)
     exact = empirical_cost(x, y)
     try:
-        transport = fit_between(x, y, reg=reg, backend=backend, max_iter=100).transport()
+        transport = fit_between(x, y, reg=reg, backend=backend, max_iter=300).transport()
     except Diverged:
         return
     wrong = abs(transport.cost / exact - 1)
@@ -184,7 +182,7 @@ def test_over_relaxation_gets_to_the_same_point_sooner(rng, monkeypatch):
     for relaxation in (1.0, 1.8):
         calls = []
         monkeypatch.setattr(sinkhorn, "softmin", lambda *args, calls=calls: calls.append(1) or softmin(*args))
-        coupling = fit_between(x, y, reg=5e-3, overrelaxation=relaxation, max_iter=5000).coupling
+        coupling = fit_between(x, y, reg=1e-2, overrelaxation=relaxation, max_iter=5000).coupling
         found[relaxation] = len(calls), coupling.cost
     assert found[1.8][0] < found[1.0][0] / 2
     assert found[1.8][1] == pytest.approx(found[1.0][1], rel=1e-5)
@@ -192,11 +190,11 @@ def test_over_relaxation_gets_to_the_same_point_sooner(rng, monkeypatch):
 
 def test_many_points_start_from_few(rng, monkeypatch):
     x, y = pair(rng, 400, 400)
-    whole = Sinkhorn(reg=1e-2).couple(x, y)
+    whole = Sinkhorn(reg=2e-2).couple(x, y)
     monkeypatch.setattr(sinkhorn, "MANY", 100)
     sizes = []
     monkeypatch.setattr(sinkhorn, "softmin", lambda a, *rest: sizes.append(len(a)) or softmin(a, *rest))
-    coarse = Sinkhorn(reg=1e-2).couple(x, y)
+    coarse = Sinkhorn(reg=2e-2).couple(x, y)
     assert coarse.cost == pytest.approx(whole.cost, rel=1e-4)
     assert torch.allclose(coarse.forward(x), whole.forward(x), atol=1e-3)
     assert sizes[0] == 50
@@ -217,10 +215,12 @@ def test_the_entropic_map_smooths_and_reaches_beyond_the_sample(rng):
 
 def test_degenerate_samples_are_one_clear_line(rng):
     one = torch.ones(10, 2)
-    with pytest.raises(Diverged, match="no scale for reg"):
+    with pytest.raises(Diverged, match="reg has no scale"):
         Sinkhorn().couple(one, one)
-    there = Sinkhorn().couple(one, one + 1)
-    assert there.cost == pytest.approx(1)
+    with pytest.raises(Diverged, match="a translation is optimal"):
+        Sinkhorn().couple(one, one + 1)
+    spread = torch.randn(10, 2, generator=rng)
+    assert Sinkhorn().couple(one, spread).cost == pytest.approx((spread - 1).square().sum(1).mean().item() / 2)
     doubled = torch.randn(20, 2, generator=rng).repeat(2, 1)
     assert Sinkhorn().couple(doubled, doubled + 1).cost == pytest.approx(1, rel=0.02)
 
@@ -266,5 +266,5 @@ def test_warnings_of_a_library_are_divergence(rng, monkeypatch):
         warnings.warn("overflow in something\nmore", RuntimeWarning, stacklevel=2)
 
     monkeypatch.setattr(ot.bregman, "sinkhorn_log", warns)
-    with pytest.raises(Diverged, match="sinkhorn_log: overflow in something$"):
+    with pytest.raises(Diverged, match=r"sinkhorn_log: overflow in something$"):
         Sinkhorn(backend="pot").couple(*pair(rng, 10, 10))
