@@ -17,7 +17,7 @@ CONFIGURATIONS = sorted((Path(__file__).parents[1] / "bench/conf/solver").glob("
 PROBLEMS = {"moons": Moons(), "gaussians": Gaussians(dim=2)}
 
 # Sizes that make any solver quick; those which it has among its fields are set.
-SMALL = {"width": 8, "hidden": (8, 8), "batch_size": 64, "n_points": 200, "max_steps": 20, "lr": 0.02}
+SMALL = {"width": 8, "hidden": (8, 8), "batch_size": 64, "n_points": 200, "max_steps": 20, "lr": 0.02, "levels": 2}
 STEPS = 6
 
 
