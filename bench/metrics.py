@@ -15,6 +15,7 @@ from functools import cached_property
 import torch
 from torch import Generator, Tensor
 
+from bench.upwind import Advected, compare
 from datasets.base import Density, Measure, Points, Problem, Truth, Values
 from datasets.gaussians import Gaussian
 from datasets.gaussians import transport_cost as gelbrich_cost
@@ -104,6 +105,14 @@ class Evaluation:
         """`targets` under the optimal inverse map (n, d), where that is known."""
         inverse = self.problem.truth.inverse
         return None if inverse is None else finite("the optimal inverse map", inverse(self.targets))
+
+    @cached_property
+    def advected(self) -> tuple[Advected, Advected] | None:
+        """The source carried forward and the target backward by upwinding, for transports of relaxed problems."""
+        p = self.problem
+        if self.transport.relaxation is None:
+            return None
+        return compare(p.source, p.target, self.transport, p.test.dtype, device=p.test.device)
 
     @cached_property
     def target_variance(self) -> Values:
@@ -455,6 +464,47 @@ def _cosine(found: Points | None, optimal: Points | None, points: Points) -> flo
     return (found * optimal).sum().item() / norms if norms else None
 
 
+def upwind_cost(e: Evaluation) -> float | None:
+    """int int 1/2 |v|^2 rho dx dt of the source advected by upwind finite volumes (bench.upwind)."""
+    return None if e.advected is None else e.advected[0].cost
+
+
+def upwind_kl(e: Evaluation) -> float | None:
+    """KL(rho(1) || target) in nats of the source advected by upwinding."""
+    return None if e.advected is None else e.advected[0].kl
+
+
+def upwind_objective(e: Evaluation) -> float | None:
+    """upwind_cost + weight upwind_kl: the paper's objective divided by alpha1, weight = alpha3 / alpha1."""
+    return _upwind_objective(e, 0)
+
+
+def upwind_cost_backward(e: Evaluation) -> float | None:
+    """int int 1/2 |v|^2 rho dx dt of the target advected backward in time by upwinding."""
+    return None if e.advected is None else e.advected[1].cost
+
+
+def upwind_kl_backward(e: Evaluation) -> float | None:
+    """KL(rho(0) || source) in nats of the target advected backward in time by upwinding."""
+    return None if e.advected is None else e.advected[1].kl
+
+
+def upwind_objective_backward(e: Evaluation) -> float | None:
+    """upwind_cost_backward + weight upwind_kl_backward."""
+    return _upwind_objective(e, 1)
+
+
+def _upwind_objective(e: Evaluation, direction: int) -> float | None:
+    if e.advected is None or e.transport.relaxation is None:
+        return None
+    return e.advected[direction].cost + e.transport.relaxation * e.advected[direction].kl
+
+
+def upwind_mass_error(e: Evaluation) -> float | None:
+    """The larger of both directions' |mass at the end - 1|."""
+    return None if e.advected is None else max(part.mass_error for part in e.advected)
+
+
 METRICS: dict[str, Metric] = {
     metric.__name__: metric
     for metric in (
@@ -484,5 +534,12 @@ METRICS: dict[str, Metric] = {
         relaxed_kl_gap,
         relaxed_l2_uvp,
         relaxed_uvp_2,
+        upwind_cost,
+        upwind_kl,
+        upwind_objective,
+        upwind_cost_backward,
+        upwind_kl_backward,
+        upwind_objective_backward,
+        upwind_mass_error,
     )
 }
