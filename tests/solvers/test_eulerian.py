@@ -1,6 +1,5 @@
 """The Eulerian judge against relaxed optima of Gaussians in closed form, and each part against its definition."""
 
-import math
 from itertools import pairwise
 
 import pytest
@@ -78,16 +77,15 @@ def test_certificates_bound_the_optimum_from_both_sides(pair):
 @pytest.mark.slow
 def test_converges_with_second_order():
     _, cost, kl = truth()
-    optimum = cost + WEIGHT * kl
     errors = []
     for levels in (1, 2, 3):
-        fit, _ = solved(levels=levels, max_iterations=1500)
+        fit, _ = solved(levels=levels, tolerance=2e-4, max_iterations=1000)
         verified = Verified(fit.problem, fit.iterate)
-        middle = fit.problem.bound(fit.iterate.phi)
-        assert verified.gap < 1.5e-3
-        errors.append(middle / optimum - 1)
-    orders = [math.log2(a / b) for a, b in pairwise(errors)]
-    assert all(1.6 < order < 2.4 for order in orders), (errors, orders)
+        assert verified.gap < 3e-4
+        errors.append(torch.tensor([verified.path.transport - cost, verified.path.kl - kl]).abs())
+    coarse, fine = ((a / b).log2() for a, b in pairwise(errors))
+    assert (coarse > 1.1).all(), coarse
+    assert (fine > 1.6).all(), fine
 
 
 def random_problem():
@@ -181,12 +179,12 @@ def test_spline_and_its_derivatives(rng):
     t, axis = torch.linspace(0, 1, 11), torch.linspace(-1, 1, 21)
     f = lambda t, x, y: torch.exp(t) * torch.sin(x) * torch.cos(0.7 * y)  # noqa: E731
     spline = Spline(time, space, f(t[:, None, None], axis[:, None], axis))
-    x = 1.4 * torch.rand(200, 2, generator=rng) - 0.7
+    x = 0.8 * torch.rand(200, 2, generator=rng) - 0.4  # away from the ends, where the second derivative is made 0
     rate, slope, laplacian = spline.derivatives(0.47, x)
     exact = f(torch.tensor(0.47), x[:, 0], x[:, 1])
     assert torch.allclose(rate, exact, atol=1e-3)
     assert torch.allclose(slope[:, 1], -0.7 * exact * torch.tan(0.7 * x[:, 1]), atol=1e-3)
-    assert torch.allclose(laplacian, -1.49 * exact, atol=2e-2)
+    assert torch.allclose(laplacian, -1.49 * exact, atol=1e-2)
     everywhere = (3 * torch.rand(50, 2, generator=rng) - 1.5).requires_grad_()  # beyond the ends too
     _, slope, laplacian = spline.derivatives(0.47, everywhere)
     second = [torch.autograd.grad(slope[:, i].sum(), everywhere, retain_graph=True)[0][:, i] for i in (0, 1)]
@@ -198,6 +196,8 @@ def test_spline_goes_through_its_values_and_on_straight():
     R = between(torch.arange(5.0), torch.tensor([0.0, 1, 2, 3, 4, 5, 6, 7, -1, -2]))
     found = R @ values
     assert torch.allclose(found[:5], values)
+    assert abs(found[4] - found[5]) > 0.1
+    assert found[6] - found[5] == pytest.approx((found[5] - found[4]).item())
     assert found[7] - found[6] == pytest.approx((found[6] - found[5]).item())
     assert found[9] - found[8] == pytest.approx((found[8] - found[0]).item())
 
