@@ -90,7 +90,13 @@ class Evaluation:
 
     @cached_property
     def targets(self) -> Points:
-        """Points of the target (n, d) in float64, as many as test points: the same ones for every transport."""
+        """Points of the target (n, d) in float64, as many as test points: the same ones for every transport.
+
+        Where the optimal map is known and its inverse is not, they are the images of the test points, whose optimal
+        inverse is known all the same (Korotin et al. 2021, section 4).
+        """
+        if self.problem.truth.inverse is None and self.optimal is not None:
+            return self.optimal
         return fixed_draw(self.problem.target, len(self.problem.test)).to(self.test)
 
     @cached_property
@@ -104,7 +110,9 @@ class Evaluation:
     def optimal_inverse(self) -> Points | None:
         """`targets` under the optimal inverse map (n, d), where that is known."""
         inverse = self.problem.truth.inverse
-        return None if inverse is None else finite("the optimal inverse map", inverse(self.targets))
+        if inverse is None:
+            return None if self.optimal is None else self.test
+        return finite("the optimal inverse map", inverse(self.targets))
 
     @cached_property
     def advected(self) -> tuple[Advected, Advected] | None:

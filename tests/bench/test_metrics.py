@@ -214,7 +214,7 @@ def test_each_part_is_computed_once(rng):
         return lambda x: calls.append(name) or function(x)
 
     evaluate(p, Transport(**{name: counted(name) for name in ("forward", "inverse", "log_prob")}), rng)
-    assert sorted(calls) == ["forward", "inverse", "inverse", "log_prob"]  # back and generated
+    assert sorted(calls) == ["forward", *3 * ["inverse"], "log_prob"]  # back, generated, and of the images
 
 
 def test_the_same_seed_gives_the_same_numbers(rng):
@@ -294,6 +294,17 @@ def test_the_bound_of_gaussians_is_their_cost_and_that_of_others_comes_from_mome
     assert evaluate(drawn, said, rng)["cost_bound"] == pytest.approx(found, rel=0.05)
     assert evaluate(Problem(source, target, p.test[:3]), said, rng)["cost_bound"] is None
     assert evaluate(p, Transport(log_prob=source.log_prob), rng)["cost_bound"] is None
+
+
+def test_the_inverse_map_is_judged_on_the_images_of_the_test_points_where_only_the_map_is_known(rng):
+    source = standard_normal(2)
+    x = source.sample(1000, rng)
+    p = Problem(source, Gaussian(torch.zeros(2), 4 * torch.eye(2)), x, Truth(map=lambda x: 2 * x + x**3))
+    seen = []
+    values = evaluate(p, Transport(inverse=lambda y: seen.append(y) or y / 2), rng)
+    assert any(torch.equal(y, 2 * x + x**3) for y in seen)
+    error = (x + x**3 / 2 - x).square().sum(1).mean() / x.var(0, correction=0).sum()
+    assert values["l2_uvp_inverse"] == pytest.approx(100 * error.item())
 
 
 def test_the_inverse_map_is_judged_on_points_of_the_target(rng):
