@@ -1,9 +1,10 @@
 """What neural solvers share: batches, optimiser, learning-rate schedule, and the state of a training."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -93,7 +94,7 @@ class Batches:
 
 @dataclass(frozen=True)
 class Schedule:
-    """Learning rate lr / drop_factor**drops.
+    """Learning rate lr / drop_factor**drops, times `annealing` where there is one.
 
     A drop comes every `drop_every` steps, and where validation has not improved for `patience` steps; where that
     happens once more after `max_drops` such drops, training is done. With `cumulative` the wait is not counted
@@ -107,6 +108,12 @@ class Schedule:
     patience: int | None = None
     max_drops: int = 3
     cumulative: bool = False
+    annealing: "Annealing | None" = None
+
+    def rate(self, steps: int, drops: int) -> float:
+        """The rate of the step after `steps` steps."""
+        share = 1.0 if self.annealing is None else self.annealing.share(steps)
+        return self.lr / self.drop_factor**drops * share
 
     def __post_init__(self) -> None:
         if not self.lr > 0 or not self.drop_factor > 0:
@@ -118,8 +125,34 @@ class Schedule:
             raise ValueError(f"lr_max_drops must be 0 or more, not {self.max_drops}")
 
 
+@dataclass(frozen=True)
+class Annealing:
+    """A share of the learning rate: it rises to 1 over the first `warm_up` steps, and falls to `end` along a cosine.
+
+    share(k) = (end + (1 - end) (1 + cos(pi min(k / steps, 1))) / 2) min((k + 1) / warm_up, 1) (Loshchilov and
+    Hutter 2017, eq. 5, without restarts).
+    """
+
+    steps: int
+    end: float = 0.01
+    warm_up: int = 100
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.warm_up) < 1:
+            raise ValueError(f"max_steps and lr_warm_up must be 1 or more, not {self.steps} and {self.warm_up}")
+        if not 0 <= self.end <= 1:
+            raise ValueError(f"lr_end must lie in [0, 1], not {self.end}")
+
+    def share(self, steps: int) -> float:
+        cosine = 0.5 * (1 + math.cos(math.pi * min(steps / self.steps, 1.0)))
+        return (self.end + (1 - self.end) * cosine) * min((steps + 1) / self.warm_up, 1.0)
+
+
+MakeOptimizer = Callable[[Iterable[nn.Parameter], float], torch.optim.Optimizer]  # parameters, rate -> optimiser
+
+
 class Training:
-    """ADAM on a model, over the batches of a measure: the mutable part of a neural fit."""
+    """ADAM, or what `optimizer` makes, on a model, over the batches of a measure: the mutable part of a neural fit."""
 
     def __init__(
         self,
@@ -128,12 +161,15 @@ class Training:
         schedule: Schedule,
         max_steps: int | None,
         weight_decay: float = 0.0,
+        optimizer: MakeOptimizer | None = None,
     ) -> None:
+        if optimizer is None:
+            optimizer = partial(_adam, weight_decay)
         self.model = model
         self.batches = batches
         self.schedule = schedule
         self.max_steps = max_steps
-        self.optimizer = torch.optim.Adam(model.parameters(), lr=schedule.lr, weight_decay=weight_decay, fused=True)
+        self.optimizer = optimizer(model.parameters(), schedule.rate(0, 0))
         self.steps = 0
         self.drops = 0  # of the learning rate, of both kinds
         self.plateaus = 0  # those for want of improvement
@@ -162,7 +198,8 @@ class Training:
         self.steps += 1
         every = self.schedule.drop_every
         if every is not None and self.steps % every == 0:
-            self._drop()
+            self.drops += 1
+        self._set_rate()
         return {"loss": value, **terms}
 
     def validated(self, loss: float) -> None:
@@ -180,14 +217,14 @@ class Training:
             self.stopped = True
             return
         self.plateaus += 1
-        self._drop()
+        self.drops += 1
+        self._set_rate()
         if not self.schedule.cumulative:
             self.best_step = self.steps
 
-    def _drop(self) -> None:
-        self.drops += 1
+    def _set_rate(self) -> None:
         for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule.lr / self.schedule.drop_factor**self.drops
+            group["lr"] = self.schedule.rate(self.steps, self.drops)
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -212,6 +249,10 @@ class Training:
         self.best = state["best"]
         self.best_step = state["best_step"]
         self.stopped = state["stopped"]
+
+
+def _adam(weight_decay: float, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
+    return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay, fused=True)
 
 
 def begin(
