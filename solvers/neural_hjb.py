@@ -46,7 +46,9 @@ class NeuralHJB:
     `n_steps` are the RK4 steps of training, `n_steps_valid` and `n_steps_test` those of validation and of everything
     after training. `n_train` are the numbers of samples, level by level, None the authors' for the next larger of
     their dimensions; each level takes `level_steps` steps, and every `resample_every` of them the samples are drawn
-    anew. `optimizer` is "bfgs", of at most `memory` pairs, or "adam" with the rate `lr`.
+    anew. `optimizer` is "bfgs", of at most `memory` pairs, or "adam" with the rate `lr`, divided by `lr_drop_factor`
+    every `lr_drop_steps`. Where the weights are many beside the samples (d = 50 and more), BFGS fits the samples'
+    own covariance between two draws, which ADAM with new samples every step averages out.
     """
 
     width: int = 16
@@ -64,6 +66,8 @@ class NeuralHJB:
     optimizer: Literal["bfgs", "adam"] = "bfgs"
     memory: int = 300
     lr: float = 0.01
+    lr_drop_factor: float = 2.0
+    lr_drop_steps: int | None = None
 
     version: ClassVar[int] = 1
 
@@ -82,7 +86,10 @@ class NeuralHJB:
                 raise ValueError(f"n_train must be one or more numbers of samples, or null, not {self.n_train}")
         if self.optimizer not in ("bfgs", "adam"):
             raise ValueError(f'optimizer is "bfgs" or "adam", not {self.optimizer!r}')
-        Schedule(self.lr)
+        self.schedule()
+
+    def schedule(self) -> Schedule:
+        return Schedule(self.lr, self.lr_drop_factor, self.lr_drop_steps)
 
     @property
     def relaxation(self) -> float:
@@ -114,7 +121,7 @@ class NeuralHJB:
         if self.optimizer == "bfgs":
             training = QuasiNewton(potential, draws, BFGS(self.memory))
         else:
-            training = Training(potential, draws, Schedule(self.lr), draws.total)
+            training = Training(potential, draws, self.schedule(), draws.total)
         return NeuralHJBFit(self, potential, source, target, training)
 
 

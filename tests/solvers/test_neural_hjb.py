@@ -209,6 +209,14 @@ def test_without_hjb_terms_the_constant_is_left_alone():
     assert fit.potential.c.bias.item() == 0
 
 
+def test_adams_rate_drops():
+    solver = dataclasses.replace(SMALL, optimizer="adam", lr=0.04, lr_drop_steps=2, lr_drop_factor=4.0)
+    _, fit = begin(solver)
+    for _ in range(5):
+        fit.step()
+    assert fit.training.optimizer.param_groups[0]["lr"] == pytest.approx(0.04 / 16)
+
+
 def test_a_source_without_a_density_is_unfit():
     rows = torch.randn(10, 2)
     target = Gaussian(torch.zeros(2), torch.eye(2))
