@@ -8,19 +8,20 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from bench import env, plan, record
+from bench import attempt, env, plan, record
 from bench.board import Board, Running
 from bench.process import Exit, Limits, Process
 from bench.record import BadInput
 
 REASON_CHARACTERS = 300
+FINISHING = "finishing what runs; Ctrl-C again stops it now"
 POLL_SECONDS = 0.1
 PAST_RECORDS = 200  # so many of a folder's latest tell how long a cell takes
 FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
@@ -67,14 +68,25 @@ def cpu_sets(slots: int) -> list[frozenset[int] | None]:
     return [frozenset(allowed[i * each : (i + 1) * each]) for i in range(slots)]
 
 
-def sweep(jobs: Sequence[Job], module: str, slots: int = 1, launcher: str = "isolated") -> list[str]:
+def sweep(
+    jobs: Sequence[Job], module: str, slots: int = 1, launcher: str = "isolated", announced: bool = True
+) -> list[str]:
     """Run `jobs`, `slots` at a time; the status of each, `error` for one without a record. Raises Stopped and BadInput.
 
     Jobs that have a record are skipped, unfinished ones resume. Ctrl-C once lets the running jobs finish, twice
-    stops them.
+    stops them. `launcher` goes to the records; unless `announced`, bench.status hears nothing of this sweep.
     """
-    with _interrupts() as presses, Board([job.title for job in jobs], slots) as board:
-        return _Sweep(jobs, module, cpu_sets(slots), board, launcher).run(presses)
+    clear(jobs)
+    with interrupts(FINISHING) as presses, Board([job.title for job in jobs], slots) as board:
+        word = Word(jobs, launcher, board) if announced else None
+        return _Sweep(jobs, module, cpu_sets(slots), board, launcher, word).run(presses)
+
+
+def clear(jobs: Sequence[Job]) -> None:
+    """Remove what processes that were killed have left half-written."""
+    folders = {(job.runs, job.checkpoint.parent, plan.folder(job.runs.parent)) for job in jobs}
+    for folder in {folder for several in folders for folder in several}:
+        record.sweep_stale(folder)
 
 
 @dataclass(frozen=True)
@@ -89,18 +101,22 @@ class _Slot:
 
 class _Sweep:
     def __init__(
-        self, jobs: Sequence[Job], module: str, cpus: list[frozenset[int] | None], board: Board, launcher: str
+        self,
+        jobs: Sequence[Job],
+        module: str,
+        cpus: list[frozenset[int] | None],
+        board: Board,
+        launcher: str,
+        word: "Word | None",
     ) -> None:
         self.jobs, self.module, self.free, self.board, self.launcher = jobs, module, cpus, board, launcher
+        self.word = word
         self.slots = len(cpus)
         self.waiting = list(range(len(jobs)))
         self.running: dict[int, _Slot] = {}
         self.statuses: dict[int, str] = {}
-        self.plan = plan.of([(job.config, job.overrides) for job in jobs], launcher, _now())
-        self.results = jobs[0].runs.parent if jobs else None
 
     def run(self, presses: list[int]) -> list[str]:
-        self._note(first=True)
         learn(self.board, {job.runs for job in self.jobs})
         try:
             while self.running or (self.waiting and not presses):
@@ -128,12 +144,12 @@ class _Sweep:
             if job.path.exists():
                 status, text = look(job)
                 if status != "error":
-                    record.discard(job.checkpoint)  # its process was killed between the two
+                    attempt.discard(job.checkpoint)  # its process was killed between the two
                 self._end(index, status, text, cached=True)
             elif self.free:
                 self.waiting.remove(index)
                 cpus = self.free.pop(0)
-                self.running[index] = _Slot(job, self._start(job, cpus), _now(), cpus)
+                self.running[index] = _Slot(job, self._start(job, cpus), now(), cpus)
                 self.board.began(index)
                 self._note()
             if not self.free:
@@ -181,7 +197,7 @@ class _Sweep:
                 record.write(job.runs, made)
             except OSError as error:
                 return "error", f"{job.title}: {status} ({reason}), and no record: {error.strerror}"
-            record.discard(job.checkpoint)
+            attempt.discard(job.checkpoint)
         status, text = look(job)
         if status != "error":
             self.board.pace.learn(record.read(job.path))
@@ -195,19 +211,30 @@ class _Sweep:
         own = {} if slot.cpus is None else {"affinity": sorted(slot.cpus)}
         return {**found, "launcher": self.launcher, "slots": self.slots, **own, "noise": None}
 
-    def _note(self, first: bool = False) -> None:
-        """Leave word for bench.status; a sweep goes on without."""
+    def _note(self) -> None:
+        if self.word is not None:
+            self.word.leave({record.key(slot.job.config): slot.started for slot in self.running.values()})
+
+
+class Word:
+    """The word that a sweep leaves for bench.status. A sweep goes on where it cannot be written."""
+
+    def __init__(self, jobs: Sequence[Job], launcher: str, board: Board) -> None:
+        self.plan = plan.of([(job.config, job.overrides) for job in jobs], launcher, now())
+        self.results = jobs[0].runs.parent if jobs else None
         if self.results is None:
             return
         try:
-            if first:
-                plan.write(self.results, self.plan)
-                record.sweep_stale(plan.folder(self.results))
-            now = {record.key(slot.job.config): slot.started for slot in self.running.values()}
-            plan.note(self.results, self.plan, now)
+            plan.write(self.results, self.plan)
+            plan.running(self.results, self.plan)  # removes what dead launchers have left
         except OSError as error:
-            if first:
-                self.board.say(f"warning: bench.status will not see this sweep ({error.strerror})")
+            board.say(f"warning: bench.status will not see this sweep ({error.strerror})")
+
+    def leave(self, running: Mapping[str, str]) -> None:
+        """The cells that run, key -> when each began."""
+        if self.results is not None:
+            with suppress(OSError):
+                plan.note(self.results, self.plan, running)
 
 
 def learn(board: Board, folders: set[Path]) -> None:
@@ -220,7 +247,7 @@ def learn(board: Board, folders: set[Path]) -> None:
             continue
 
 
-def _now() -> str:
+def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
@@ -263,15 +290,15 @@ def explain(ended: Exit) -> tuple[str | None, str]:
 
 
 @contextmanager
-def _interrupts() -> Iterator[list[int]]:
-    """Within, each Ctrl-C is noted in the list; SIGTERM and SIGHUP count twice: stop now."""
+def interrupts(message: str) -> Iterator[list[int]]:
+    """Within, the first Ctrl-C says `message`; each is noted in the list; SIGTERM and SIGHUP count twice: stop now."""
     presses: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
         first = not presses
         presses.extend([number] * (1 if number == signal.SIGINT else 2))
         if first and number == signal.SIGINT:
-            os.write(2, b"\nfinishing what runs; Ctrl-C again stops it now\n")  # print is not reentrant
+            os.write(2, f"\n{message}\n".encode())  # print is not reentrant
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     try:

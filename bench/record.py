@@ -141,8 +141,12 @@ def write(folder: Path, record: Record) -> bool:
     read-only; neither leaves a file behind.
     """
     check(record)
-    text = json.dumps(record, indent=1, allow_nan=False) + "\n"
-    return write_new(folder / f"{record['key']}.json", text.encode())
+    return write_new(folder / f"{record['key']}.json", dumps(record).encode())
+
+
+def dumps(record: Record) -> str:
+    """The text of a record's file. Raises ValueError for a number that JSON does not have."""
+    return json.dumps(record, indent=1, allow_nan=False) + "\n"
 
 
 def write_new(path: Path, content: bytes) -> bool:
@@ -205,13 +209,6 @@ def sweep_stale(folder: Path) -> None:
                 stale = time.time() - path.stat().st_mtime > FOREIGN_SECONDS
             if stale:
                 path.unlink()
-
-
-def discard(checkpoint: Path) -> None:
-    """Remove the checkpoint <key>.pt and those of single attempts, <key>.<attempt>.pt: the record is there."""
-    for path in checkpoint.parent.glob(f"{checkpoint.name.split('.')[0]}*.pt"):
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
 
 
 def alive(pid: str) -> bool:

@@ -24,7 +24,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bench import env, record
+from bench import attempt, env, record
 from bench.record import BadInput
 
 if TYPE_CHECKING:  # torch is imported where it is used: --help and --cfg job do without
@@ -75,6 +75,8 @@ def lenient(override: str) -> list[str]:
         tuned = sorted(path.stem for path in (Path(__file__).parent / "conf" / "tuned").glob("*.yaml"))
         if name not in (*tuned, "none"):
             raise BadInput(f"no tuned {name}: choose from {', '.join(tuned)}")
+    if override == "hydra/launcher=submitit_slurm":  # Hydra would check ours against the plugin's schema of that name
+        return ["hydra/launcher=slurm"]
     if match := re.match(r"(solver|dataset)\._target_=", override):
         return [f"~{match[1]}", "tuned=none", f"++{override}"]
     return [f"++{override}"] if re.match(r"(solver|dataset)\.", override) else [override]
@@ -103,10 +105,12 @@ def run_cell(cfg: DictConfig) -> int:
     runs, checkpoint = folders(cfg, record.key(config))
     done = finished(runs, record.key(config))
     if done is not None:
-        record.discard(checkpoint)
+        attempt.discard(checkpoint)
         print(f"{record.line(done)} [cached]")
         return OK if done["status"] == "ok" else FAILED
+    find_device(str(cfg.device))
     try:
+        attempt.adopt(checkpoint)
         record.probe(runs)
         _picture(runs, record.key(config)).unlink(missing_ok=True)  # a new record is not shown by an old picture
     except OSError as error:
@@ -126,7 +130,7 @@ def identify(cfg: DictConfig) -> dict[str, Any]:
 def folders(cfg: DictConfig, key: str) -> tuple[Path, Path]:
     """The folder of the records, and the checkpoint of the cell `key`."""
     results = Path(cfg.results)
-    return results / "runs", results / "checkpoints" / f"{key}.pt"
+    return results / "runs", attempt.path(results, key)
 
 
 def _picture(runs: Path, key: str) -> Path:
@@ -217,15 +221,20 @@ def _dtype(name: Any) -> str:
 
 
 def device_type(name: Any) -> str:
-    """`cpu` or `cuda`. Raises BadInput where that device is not there."""
-    import torch
-
+    """`cpu` or `cuda`; the machine that names the cells of a cluster need not have one. Raises BadInput."""
     match = re.fullmatch(r"(cpu|cuda)(?::(\d+))?", str(name))
     if match is None or (match[1] == "cpu" and match[2]):
         raise BadInput(f"device must be cpu, cuda or cuda:<number>, not {name!r}")
-    if match[1] == "cuda" and int(match[2] or 0) >= torch.cuda.device_count():
-        raise BadInput(f"device {name}: torch finds {torch.cuda.device_count()} CUDA devices here: use device=cpu")
     return match[1]
+
+
+def find_device(name: str) -> None:
+    """Raise BadInput where that device is not there."""
+    import torch
+
+    there, (kind, _, number) = torch.cuda.device_count(), name.partition(":")
+    if kind == "cuda" and int(number or 0) >= there:
+        raise BadInput(f"device {name}: torch finds {there} CUDA devices here: use device=cpu")
 
 
 def _measured(
@@ -416,7 +425,7 @@ def _kept(made: record.Record, runs: Path, checkpoint: Path) -> int:
     except OSError as error:
         print(f"error: the record was not written ({error.strerror}): the same command tries again", file=sys.stderr)
         return NOT_WRITTEN
-    record.discard(checkpoint)
+    attempt.discard(checkpoint)
     print(record.line(made) + ("" if first else " [another process was first: its record stands]"))
     return OK if made["status"] == "ok" else FAILED
 

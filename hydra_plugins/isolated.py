@@ -45,8 +45,6 @@ class IsolatedLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         jobs = self.jobs(job_overrides)  # all are checked before one runs
-        for folder in {job.runs for job in jobs}:
-            record.sweep_stale(folder)
         try:
             statuses = self.sweep(jobs)
         except launcher.Stopped:
@@ -60,15 +58,16 @@ class IsolatedLauncher(Launcher):
 
     def jobs(self, job_overrides: Sequence[Sequence[str]]) -> list[launcher.Job]:
         """The cells of the sweep. Raises BadInput."""
-        sets = launcher.cpu_sets(self.slots)
-        threads = None if sets[0] is None else len(sets[0])
+        threads = self._threads()
         return [self._job(list(overrides), threads) for overrides in job_overrides]
 
     def _job(self, overrides: list[str], threads: int | None) -> launcher.Job:
         cfg = self._composed(overrides)
         if threads is not None:
             if (cfg.threads or threads) > threads:
-                raise BadInput(f"threads={cfg.threads}: a slot has {threads} processors: take fewer slots or threads")
+                raise BadInput(
+                    f"threads={cfg.threads}: a job has {threads} processors here: take fewer threads or slots"
+                )
             overrides = [*overrides, f"threads={cfg.threads or threads}"]
             cfg = self._composed(overrides)
         cell = import_module(self.module)
@@ -88,6 +87,11 @@ class IsolatedLauncher(Launcher):
         """The --config-dir that this process was given, for its jobs."""
         sources = self.config.hydra.runtime.config_sources
         return [f"--config-dir={source.path}" for source in sources if source.provider == "command-line"]
+
+    def _threads(self) -> int | None:
+        """As many as a job gets that names none; None: as many as this process may use."""
+        cpus = launcher.cpu_sets(self.slots)[0]
+        return None if cpus is None else len(cpus)
 
     def _limit(self, cfg: DictConfig) -> float | None:
         if self.limit_seconds is not None:

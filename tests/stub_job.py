@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import env, record
+from bench import attempt, env, record
 
 STEPS = 6
-STEP_SECONDS = 0.01
+STEP_SECONDS = float(os.environ.get("STUB_STEP_SECONDS", "0.01"))
 
 
 def identify(cfg: Any) -> dict[str, Any]:
@@ -24,7 +24,7 @@ def identify(cfg: Any) -> dict[str, Any]:
 
 def folders(cfg: Any, key: str) -> tuple[Path, Path]:
     results = Path(cfg["results"])
-    return results / "runs", results / "checkpoints" / f"{key}.pt"
+    return results / "runs", attempt.path(results, key)
 
 
 def config_of(mode: str, seed: int) -> dict[str, Any]:
@@ -47,13 +47,14 @@ def main(arguments: Sequence[str]) -> int:
     cost = {"fit_seconds": 0.25}
     made = record.new(config, status, "by its nature", "2000-01-01", metrics=metrics, cost=cost, env=where)
     record.write(results / "runs", made)
-    record.discard(folders({"results": results}, made["key"])[1])
+    attempt.discard(folders({"results": results}, made["key"])[1])
     return 0 if status == "ok" else 1
 
 
 def work(results: Path, key: str) -> float:
     """Steps whose result tells whether one was left out or taken twice; resumes from a checkpoint."""
     checkpoint = folders({"results": results}, key)[1]
+    attempt.adopt(checkpoint)
     step, value = json.loads(checkpoint.read_text()) if checkpoint.exists() else (0, 1.0)
     while step < STEPS:
         step, value = step + 1, math.sin(value + step + int(key, 16) % 1000)

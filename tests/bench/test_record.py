@@ -121,13 +121,6 @@ def test_only_what_dead_processes_left_is_swept(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == set(kept)
 
 
-def test_checkpoints_of_all_attempts_are_discarded(tmp_path: Path) -> None:
-    for name in ("ab.pt", "ab.7_1-0.pt", "ac.pt"):
-        (tmp_path / name).touch()
-    record.discard(tmp_path / "ab.pt")
-    assert [path.name for path in tmp_path.iterdir()] == ["ac.pt"]
-
-
 def test_writing_over_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "new" / "a"
     record.write_over(path, b"first")

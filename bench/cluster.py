@@ -1,0 +1,161 @@
+"""A sweep on a Slurm cluster. What became of a cell is decided by its record on the shared folder, and by nothing else.
+
+Slurm requeues the jobs of a node that fails, which submitit takes for their end, and can run one twice at once: the
+first record stands. A sweep that is started again submits nothing that is still in the queue.
+"""
+
+import json
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench import attempt, launcher, plan, record
+from bench.board import Board, Running
+from bench.launcher import Job, Stopped, Word, interrupts, look, now
+from bench.record import BadInput
+
+LAUNCHER = "submitit_slurm"
+LEAVING = "the jobs stay in the queue; the same command waits for them again"
+POLL_SECONDS = 2.0
+GONE_SECONDS = 20.0  # a shared folder may show a record so long after its job has left the queue
+USUAL = {
+    "None",
+    "Resources",
+    "Priority",
+    "JobArrayTaskLimit",
+    "BeginTime",
+    "Dependency",
+}  # why jobs wait for their turn
+CLIENT_SECONDS = 30.0  # Slurm's commands hang while its controller is down
+
+
+@dataclass(frozen=True)
+class Request:
+    """What sbatch is asked for, in submitit's names; `parameters` go to it as they are."""
+
+    minutes: int
+    array_parallelism: int
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+
+
+def sweep(jobs: Sequence[Job], module: str, request: Request) -> list[str]:
+    """Submit the jobs without a record that are not in the queue, wait for all; as launcher.sweep. Raises Stopped."""
+    launcher.clear(jobs)
+    with interrupts(LEAVING) as presses, Board([job.title for job in jobs], request.array_parallelism) as board:
+        launcher.learn(board, {job.runs for job in jobs})
+        word = Word(jobs, LAUNCHER, board)
+        statuses: dict[int, str] = {}
+        for index, job in enumerate(jobs):
+            if job.path.exists():
+                _end(index, job, board, statuses, cached=True)
+        ids = _submitted([job for index, job in enumerate(jobs) if index not in statuses], module, request, word)
+        _wait(jobs, ids, board, word, statuses, presses)
+        if presses:
+            raise Stopped
+        return [statuses[index] for index in range(len(jobs))]
+
+
+def work(job: Job, module: str) -> None:
+    """What a task of the array does: run the cell in a process that can be killed, and see to its record."""
+    launcher.sweep([job], module, launcher=LAUNCHER, announced=False)
+
+
+def _submitted(jobs: Sequence[Job], module: str, request: Request, word: Word) -> dict[str, str]:
+    """Slurm's number of each job by its key: those of before where they are still in the queue. Raises BadInput."""
+    if not jobs:
+        return {}
+    folder = plan.folder(jobs[0].runs.parent)
+    book = folder / f"{word.plan.id}.slurm"
+    ids: dict[str, str] = {}
+    with suppress(FileNotFoundError, ValueError):
+        ids = {str(key): str(number) for key, number in json.loads(book.read_bytes()).items()}
+    live = queue()
+    if live is None:
+        raise BadInput("squeue does not answer: is this a machine of the cluster, and its controller up?")
+    new = {record.key(job.config): job for job in jobs if ids.get(record.key(job.config)) not in live}
+    if new:
+        ids |= zip(new, submit(list(new.values()), module, request, folder / "slurm"), strict=True)
+        record.write_over(book, json.dumps(ids).encode())
+    return ids
+
+
+def submit(jobs: Sequence[Job], module: str, request: Request, logs: Path) -> list[str]:
+    """Submit the jobs as one array; Slurm's number of each. Raises BadInput."""
+    try:
+        import submitit
+    except ModuleNotFoundError:
+        raise BadInput("submitit is missing: pip install hydra-submitit-launcher, as the extra `slurm` does") from None
+    try:
+        executor = submitit.SlurmExecutor(folder=logs / "%A", max_num_timeout=0)
+        asked = {"time": request.minutes, "array_parallelism": request.array_parallelism, **request.parameters}
+        executor.update_parameters(**asked)
+        made = executor.map_array(work, jobs, [module] * len(jobs))
+    except (RuntimeError, ValueError, OSError, submitit.core.utils.FailedJobError) as error:
+        raise BadInput(f"sbatch: {' '.join(str(error).split())}") from None
+    return [str(one.job_id) for one in made]
+
+
+def queue() -> dict[str, str] | None:
+    """`RUNNING None`, state and reason of each job of this user in the queue, by Slurm's number; None: no answer."""
+    command = ["squeue", "--me", "--noheader", "--array", "--format=%i|%T %r"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=CLIENT_SECONDS)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return dict(line.strip().split("|", 1) for line in done.stdout.splitlines() if "|" in line)
+
+
+def _wait(
+    jobs: Sequence[Job],
+    ids: Mapping[str, str],
+    board: Board,
+    word: Word,
+    statuses: dict[int, str],
+    presses: list[int],
+) -> None:
+    """Until every job has a record, or has left the queue without one for GONE_SECONDS."""
+    numbers = {i: ids[record.key(job.config)] for i, job in enumerate(jobs) if i not in statuses}
+    seen = dict.fromkeys(numbers, time.monotonic())  # when each was last in the queue
+    began: dict[int, tuple[float, str]] = {}
+    told: set[str] = set()
+    while numbers and not presses:
+        live = queue()
+        for index, number in list(numbers.items()):
+            if jobs[index].path.exists():
+                _end(index, jobs[index], board, statuses, cached=False)
+            elif live is None or number in live:
+                seen[index] = time.monotonic()
+                state, _, reason = ("" if live is None else live[number]).partition(" ")
+                if state == "RUNNING" and index not in began:
+                    began[index] = time.monotonic(), now()
+                    board.began(index)
+                if state == "PENDING" and reason not in USUAL | told:
+                    told.add(reason)
+                    board.say(f"job {number} waits, says Slurm, for {reason}")
+                continue
+            elif time.monotonic() < seen[index] + GONE_SECONDS:
+                continue
+            else:
+                statuses[index] = "error"
+                text = f"{jobs[index].title}: no record (job {number} has left the queue; the same command resumes it)"
+                board.ended(index, "error", text, cached=False)
+            del numbers[index]
+            began.pop(index, None)
+        word.leave({record.key(jobs[index].config): started for index, (_, started) in began.items()})
+        board.show([Running(index, time.monotonic() - since, numbers[index]) for index, (since, _) in began.items()])
+        if numbers:
+            time.sleep(POLL_SECONDS)
+    word.leave({})
+
+
+def _end(index: int, job: Job, board: Board, statuses: dict[int, str], cached: bool) -> None:
+    status, text = look(job)
+    statuses[index] = status
+    if status != "error":
+        attempt.discard(job.checkpoint)
+        board.pace.learn(record.read(job.path))
+    board.ended(index, status, text, cached)

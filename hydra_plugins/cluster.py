@@ -1,0 +1,67 @@
+"""Hydra's launcher `submitit_slurm`: every job a task of a Slurm array."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from bench import cluster, launcher
+from bench.process import GIGABYTE
+from bench.record import BadInput
+from hydra_plugins.isolated import IsolatedLauncher
+
+SPARE_SECONDS = 120.0  # Slurm's limit lies so much above ours, which leaves a record
+SPARE_MEMORY = 0.9  # and our memory limit is so much of what Slurm grants
+
+
+class SlurmLauncher(IsolatedLauncher):
+    """Submits the jobs that have no record, `array_parallelism` of them at a time, and waits for their records.
+
+    A cell that names no `threads` gets `cpus_per_task`. `timeout_min` null stands for the longest limit of the jobs,
+    which is 24 hours for one without a limit. `parameters` go to sbatch in submitit's names: partition, account, qos,
+    gpus_per_node, setup and so on.
+    """
+
+    def __init__(
+        self,
+        module: str = "bench.run",
+        limit_seconds: float | None = None,
+        cpus_per_task: int = 1,
+        mem_gb: float | None = None,
+        timeout_min: int | None = None,
+        array_parallelism: int = 16,
+        parameters: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(module, limit_seconds)
+        self.cpus_per_task = cpus_per_task
+        self.mem_gb = mem_gb
+        self.timeout_min = timeout_min
+        self.array_parallelism = array_parallelism
+        self.parameters = parameters or {}
+
+    def sweep(self, jobs: Sequence[launcher.Job]) -> list[str]:
+        for name in ("cpus_per_task", "array_parallelism"):
+            asked = getattr(self, name)
+            if isinstance(asked, bool) or not isinstance(asked, int) or asked < 1:
+                raise BadInput(f"hydra.launcher.{name} must be a whole number of 1 or more, not {asked!r}")
+        given = OmegaConf.to_container(OmegaConf.create(dict(self.parameters)), resolve=True)
+        assert isinstance(given, dict)
+        own: dict[str, Any] = {"job_name": "cnf-ot-bench", "cpus_per_task": self.cpus_per_task}
+        if self.mem_gb is not None:
+            own["mem"] = f"{math.ceil(1024 * self.mem_gb)}M"
+        longest = max((job.limits.seconds or 0.0 for job in jobs), default=0.0)
+        minutes = self.timeout_min or math.ceil((longest + SPARE_SECONDS) / 60)
+        request = cluster.Request(minutes, self.array_parallelism, {**own, **{str(k): v for k, v in given.items()}})
+        return cluster.sweep(jobs, self.module, request)
+
+    def _threads(self) -> int | None:
+        return self.cpus_per_task
+
+    def _limit(self, cfg: DictConfig) -> float | None:
+        most = 86_400.0 if self.timeout_min is None else max(60.0, 60.0 * self.timeout_min - SPARE_SECONDS)
+        ours = super()._limit(cfg)
+        return most if ours is None else ours if self.timeout_min is None else min(ours, most)
+
+    def _memory(self) -> float | None:
+        return None if self.mem_gb is None else SPARE_MEMORY * self.mem_gb * GIGABYTE

@@ -1,0 +1,215 @@
+"""Sweeps that are killed at any moment, and stores that are written to by many or cannot be written to at all.
+
+Once the same command has run again to its end, there must be exactly what an undisturbed sweep leaves.
+"""
+
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bench import plan, record, status
+from tests.bench import fake_records
+from tests.bench.test_launcher import SCRIPT, alive, started, wait_for
+
+ROOT = Path(__file__).parents[2]
+STEPS = 6  # of a stub's work
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="process groups and /proc of Linux")
+
+
+def begin(results: Path, cells: int) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-c", SCRIPT, str(results), *(f"work:{seed}" for seed in range(cells))]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def finish(results: Path, cells: int) -> None:
+    process = begin(results, cells)
+    _, err = process.communicate(timeout=120)
+    assert (process.returncode, err) == (0, "")
+
+
+def outcome(results: Path, cells: int) -> dict[str, Any]:
+    """Status and metrics by key, when there is nothing in the folders but those records."""
+    found, problems = record.read_all([results / "runs"])
+    assert problems == []
+    assert len(found) == len(list((results / "runs").iterdir())) == cells
+    assert list((results / "checkpoints").iterdir()) == []
+    assert len(list((results / ".sweep").iterdir())) == 1, "the plan"
+    return {one["key"]: (one["status"], one["metrics"]) for one in found}
+
+
+def steps(results: Path) -> Counter[str]:
+    path = results / "steps"
+    return Counter(path.read_text().splitlines()) if path.exists() else Counter()
+
+
+def kill_at_random(victims: str, results: Path, cells: int, rng: random.Random) -> None:
+    """Kill job, launcher or both while the sweep runs, and see that what they left dies with them."""
+    process = begin(results, cells)
+    wait_for(lambda: len(started(results)) >= rng.randint(1, cells - 1) or process.poll() is not None)
+    time.sleep(rng.uniform(0.0, 0.25))
+    pids = [int(row[2]) for row in started(results)]
+    if "launcher" in victims:
+        process.kill()
+    if "job" in victims and alive(pids[-1]):
+        os.kill(pids[-1], signal.SIGKILL)
+    process.communicate(timeout=120)
+    wait_for(lambda: not any(map(alive, pids)), seconds=2.0)
+
+
+@pytest.mark.parametrize(
+    ("victims", "cells", "seed"),
+    [
+        *((victims, 4, 0) for victims in ("job", "launcher", "job and launcher")),
+        *(
+            pytest.param(("job", "launcher", "job and launcher")[seed % 3], 12, seed, marks=pytest.mark.slow)
+            for seed in range(1, 21)
+        ),
+    ],
+)
+def test_killed_at_a_random_moment(victims: str, cells: int, seed: int, tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    finish(whole, cells)
+    kill_at_random(victims, broken, cells, random.Random(seed))
+    done = {path.stem for path in (broken / "runs").glob("*.json")}
+    before = steps(broken)
+    finish(broken, cells)
+    assert outcome(broken, cells) == outcome(whole, cells)
+    again = steps(broken) - before
+    assert not {line.split()[0] for line in again} & done, "finished work is not repeated"
+    assert sum(n - 1 for n in steps(broken).values()) <= 1, "and of the rest no more than the step that was cut off"
+    assert len(steps(whole)) == STEPS * cells
+
+
+def test_three_kills_in_one_sweep(tmp_path: Path) -> None:
+    rng = random.Random(7)
+    for victims in ("job", "launcher", "job and launcher"):
+        kill_at_random(victims, tmp_path / "broken", 4, rng)
+    finish(tmp_path / "broken", 4)
+    finish(tmp_path / "whole", 4)
+    assert outcome(tmp_path / "broken", 4) == outcome(tmp_path / "whole", 4)
+
+
+# -- stores that many write to, or nobody can
+
+
+def _write_all(folder: Path, writer: int) -> list[str]:
+    rng = random.Random(writer)
+    keys = rng.sample(range(64), 64)
+    return [str(seed) for seed in keys if record.write(folder, fake_records.make(seed=seed, reason=str(writer)))]
+
+
+def test_sixteen_writers_on_64_keys(tmp_path: Path) -> None:
+    with multiprocessing.get_context("fork").Pool(16) as pool:
+        wins = [
+            seed for won in pool.starmap(_write_all, [(tmp_path, n) for n in range(16)], chunksize=1) for seed in won
+        ]
+    assert sorted(map(int, wins)) == list(range(64)), "each key has one writer"
+    records, problems = record.read_all([tmp_path])
+    assert (len(records), problems) == (64, [])
+    assert len(list(tmp_path.iterdir())) == 64
+
+
+@pytest.fixture
+def mounted(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 kB."""
+    folder = tmp_path / "mounted"
+    folder.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(command, capture_output=True, check=False).returncode != 0:
+        pytest.skip("this process may not mount a file system")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_that_is_full(mounted: Path) -> None:
+    filler = mounted / "filler"
+    kept = fake_records.make(seed=1)
+    record.write(mounted / "runs", kept)
+    with pytest.raises(OSError, match="No space left"):
+        filler.write_bytes(b"x" * 1_000_000)
+    with pytest.raises(OSError, match="No space left"):
+        record.write(mounted / "runs", fake_records.make())
+    assert [path.stem for path in (mounted / "runs").iterdir()] == [kept["key"]]
+    assert record.read_all([mounted / "runs"])[1] == []
+    filler.unlink()
+    assert record.write(mounted / "runs", fake_records.make())
+
+
+def test_a_sweep_on_a_full_or_read_only_disk_and_again(mounted: Path) -> None:
+    (mounted / "started").touch()
+    with pytest.raises(OSError, match="No space left"):
+        (mounted / "filler").write_bytes(b"x" * 1_000_000)
+    for remount in ([], ["mount", "-o", "remount,ro", str(mounted)]):
+        if remount:
+            subprocess.run(remount, check=True)
+        process = begin(mounted, 2)
+        out, err = process.communicate(timeout=60)
+        assert (process.returncode, err) == (0, ""), "the caller learns of it from the statuses"
+        assert ["and no record: " in line for line in out.splitlines()[-2:]] == [True, True]
+        assert not list(mounted.glob("runs/*"))
+    subprocess.run(["mount", "-o", "remount,rw", str(mounted)], check=True)
+    (mounted / "filler").unlink()
+    finish(mounted, 2)
+    assert set(dict(outcome(mounted, 2).values())) == {"ok"}
+
+
+# -- ten thousand records
+
+MEASURED = """
+import atexit, re, runpy, sys, time
+def measured():
+    with open("/proc/self/status") as file:
+        peak = int(re.search(r"VmHWM:\\s+(\\d+)", file.read())[1]) / 1000  # ru_maxrss would be inherited through exec
+    print(time.process_time(), peak, file=sys.stderr)
+atexit.register(measured)
+sys.argv[:] = sys.argv[1:]
+runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Records of a size that is usual: 10 datasets, 3 solvers, 334 seeds."""
+    results = tmp_path_factory.mktemp("many")
+    (results / "runs").mkdir()
+    cells = []
+    for dataset in [*fake_records.ENTROPY, *(f"set{n}" for n in range(6))]:
+        for solver in fake_records.SOLVERS:
+            for seed in range(334):
+                one = fake_records.make(solver, dataset, seed)
+                (results / "runs" / f"{one['key']}.json").write_text(record.dumps(one))
+                cells.append(plan.Cell(one["key"], record.title(one["config"]), (f"seed={seed}",)))
+    plan.write(results, plan.Plan("2026-01-01T00:00:00+00:00", "isolated", tuple(cells)))
+    return results
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("words", ["bench.status results={}", "bench.report records={}/runs out={}/report"])
+def test_ten_thousand_records(words: str, many: Path) -> None:
+    command = [sys.executable, "-c", MEASURED, *(word.format(many) for word in words.split())]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, check=False)
+    seconds, peak = map(float, done.stderr.split()[-2:])
+    assert "10020" in done.stdout.replace(",", ""), done.stdout[-2000:] + done.stderr
+    assert seconds < 10.0, f"{seconds} s of processor time: the machine may be busy"
+    assert peak < 500.0, f"{peak} MB"
+
+
+def test_status_reads_a_thousand_in_a_second(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = [fake_records.make(seed=seed) for seed in range(300)]
+    for one in made:
+        (tmp_path / f"{one['key']}.json").write_text(record.dumps(one))
+    begin = time.process_time()
+    assert len(status.look(tmp_path, {made[0]["key"]}).lines) == 1
+    assert time.process_time() - begin < 1.5
