@@ -4,9 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 RUN ?=
+PINS := $(if $(LOCKED),--require-hashes --no-deps -r requirements.lock,-r requirements.txt)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench test test-all speed check check-fast lint report data clean
+.PHONY: help setup bench test test-all speed check check-fast lint report data lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,7 +20,7 @@ $(READY): requirements.txt
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@echo "installing the pinned dependencies into $(VENV)"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.txt)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PINS)
 	@touch $@
 
 bench: $(READY) ## run suite=quick, print the table, write results/report/
@@ -53,6 +54,10 @@ report: $(READY) ## records to tables, figures and results/report/index.html
 
 data: $(READY) ## fetch the five standard tabular sets (RUN=power for one)
 	@$(BIN)/python -m datasets.download $(or $(RUN),all)
+
+lock: $(READY) ## write requirements.lock anew after a change of requirements.txt (needs uv)
+	@grep -v "^torch==" requirements.txt | uv pip compile --quiet --no-deps --generate-hashes --no-header --no-annotate --universal --python-version 3.11 - -o requirements.new
+	@{ head -1 requirements.lock; cat requirements.new; } > requirements.lock.new && rm requirements.new && mv requirements.lock.new requirements.lock
 
 clean: ## remove what was made, but not results/runs
 	rm -rf $(VENV) results/report results/.sweep .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -27,6 +27,7 @@ from bench.report.lint import Group
 
 WIDTH = 5.5  # inches: the text width of NeurIPS and ICLR
 FLOOR = 0.01  # nat: half of the tolerance in q, below which curves are not told apart
+THIN = 20  # so many runs of a solver at most are drawn each by itself
 RC = {
     "pdf.fonttype": 42,
     "font.size": 8,
@@ -130,7 +131,7 @@ def quality(group: Group, reference: str) -> Drawn | None:
     legend(figure, axes, reference)
     caption = (
         f"Validation NLL above the lowest one of the panel, cut at {FLOOR} nat, against step seconds. Thick: median "
-        "over seeds; thin: a run each; grey line: the common target q; a lone marker is a solver of one step."
+        f"over seeds; thin: a run each, of {THIN} at most; grey line: the common target q; a lone marker is a solver of one step."
     )
     return Drawn(f"quality{group.suffix}", figure, caption)
 
@@ -162,7 +163,7 @@ def _solver(axis: Axes, curves: Sequence[Curve], label: str) -> None:
         return
     solver, _, setting = label.partition(" (")
     look = style(solver)
-    for c in curves:
+    for c in curves[:: math.ceil(len(curves) / THIN)]:
         axis.plot(c.seconds, c.nll, color=look.colour, linewidth=0.5, alpha=0.35)
     seconds, middle = median_curve(curves)
     axis.plot(
@@ -226,20 +227,18 @@ def pictures_of(frame: pd.DataFrame, reference: str) -> tuple[Shown, list[str]]:
 
 
 def _picture(runs: pd.DataFrame) -> Arrays | None:
-    there = [row for _, row in runs[runs["status"] == "ok"].sort_values("nll").iterrows() if _path(row).exists()]
+    ok = runs[runs["status"] == "ok"].sort_values("nll")
+    paths = [folder / f"{key}.npz" for folder, key in zip(ok["folder"], ok["key"], strict=True)]
+    there = [path for path in paths if path.exists()]
     if not there:
         return None
-    path = _path(there[(len(there) - 1) // 2])
+    path = there[(len(there) - 1) // 2]
     try:
         arrays = {name: values.astype(float) for name, values in pictures.load(path).items()}
     except DAMAGED as error:
         raise ValueError(f"{path}: not a picture ({error!r})") from None
     _check(path, arrays)
     return arrays
-
-
-def _path(row: pd.Series) -> Path:
-    return row["folder"] / f"{row['key']}.npz"
 
 
 # what reading an archive that is torn, encrypted or of another kind raises; ValueError is pictures.load's own

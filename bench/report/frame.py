@@ -13,13 +13,14 @@ import math
 import string
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from bench import record
+from bench import record, stats
 from bench.names import dataset_name, solver_name
 from bench.record import Record, flat
 
@@ -45,10 +46,15 @@ class Curve:
     seconds: np.ndarray
     nll: np.ndarray
 
-    @property
+    @cached_property
     def best(self) -> float:
         """The lowest NLL; NaN if there is none."""
         return float(np.nanmin(self.nll)) if np.isfinite(self.nll).any() else math.nan
+
+    @cached_property
+    def still_gains(self) -> bool:
+        """Whether it was not converged; never of a solver of one step, which has no more to gain."""
+        return len(self.nll) > 1 and math.isfinite(self.best) and stats.not_converged(self.seconds, self.nll)
 
 
 def load(folders: Iterable[Path]) -> tuple[pd.DataFrame, list[str]]:
@@ -146,12 +152,10 @@ def _letter(i: int) -> str:
 
 def curve(trace: Sequence[Any]) -> Curve:
     """The entries of a trace that say when they were made, in order of time."""
-    found = [
-        (_number(entry.get("step")), _number(entry.get("seconds")), _number(entry.get("valid_nll")))
-        for entry in trace
-        if isinstance(entry, Mapping)
-    ]
-    points = np.array([p for p in found if math.isfinite(p[0]) and math.isfinite(p[1])], dtype=float).reshape(-1, 3)
+    entries = [entry.get for entry in trace if isinstance(entry, dict)]
+    found = [(_number(get("step")), _number(get("seconds")), _number(get("valid_nll"))) for get in entries]
+    points = np.array(found, dtype=float).reshape(-1, 3)
+    points = points[np.isfinite(points[:, 0]) & np.isfinite(points[:, 1])]
     points = points[np.argsort(points[:, 1], kind="stable")]
     return Curve(points[:, 0], points[:, 1], points[:, 2])
 
@@ -167,9 +171,9 @@ def _budget(budget: Mapping[str, Any]) -> str:
 
 def _number(value: Any) -> float:
     """NaN for anything that is not a finite number: metrics are checked when a record is read, costs are not."""
-    if not isinstance(value, int | float) or isinstance(value, bool) or abs(value) > 1e300:
-        return math.nan
-    return float(value)
+    if type(value) is float or type(value) is int:  # what JSON gives: a bool is neither
+        return float(value) if abs(value) <= 1e300 else math.nan
+    return math.nan
 
 
 def _seed(value: Any) -> int:

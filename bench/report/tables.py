@@ -503,12 +503,7 @@ def target(part: pd.DataFrame, slack: float = SLACK) -> Target | None:
     q = stats.common_target({label: [c.nll for c in runs] for label, runs in curves.items()}, slack)
     if q is None:
         return None
-    return Target(q, tuple(label for label, runs in curves.items() if any(map(_still_gains, runs))))
-
-
-def _still_gains(curve: Curve) -> bool:
-    """Never of a solver of one step, which has no more to gain."""
-    return len(curve.nll) > 1 and math.isfinite(curve.best) and stats.not_converged(curve.seconds, curve.nll, SLACK)
+    return Target(q, tuple(label for label, runs in curves.items() if any(c.still_gains for c in runs)))
 
 
 def times(runs: pd.DataFrame, q: float, part: pd.DataFrame) -> Times:

@@ -153,8 +153,8 @@ def test_a_sweep_started_again_adopts_what_is_in_the_queue(
 
 
 def test_what_slurm_refuses_is_said_in_a_line(nodes: Cluster, tmp_path: Path) -> None:
-    code, out = sweep(nodes, tmp_path, QUICK, "hydra.launcher.parameters={partition: nowhere}")
+    code, out = sweep(nodes, tmp_path, QUICK, "+hydra.launcher.parameters.partition=nowhere")
     assert code == 2
     assert "invalid partition" in out.lower()
-    assert out.startswith("error: sbatch")
+    assert "\nerror: sbatch: " in out, "after what sbatch itself says"
     assert os.listdir(tmp_path) == [".sweep"]
