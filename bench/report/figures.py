@@ -131,7 +131,8 @@ def quality(group: Group, reference: str) -> Drawn | None:
     legend(figure, axes, reference)
     caption = (
         f"Validation NLL above the lowest one of the panel, cut at {FLOOR} nat, against step seconds. Thick: median "
-        f"over seeds; thin: a run each, of {THIN} at most; grey line: the common target q; a lone marker is a solver of one step."
+        f"over seeds; thin: a run each, {THIN} at most; grey line: the common target q; a lone marker is a solver of "
+        "one step."
     )
     return Drawn(f"quality{group.suffix}", figure, caption)
 
