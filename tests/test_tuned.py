@@ -71,13 +71,8 @@ def built(name: str):
 
 @pytest.mark.parametrize("name", TUNED)
 def test_every_file_builds_its_solver(name):
-<<<<<<< HEAD
-    expected = {"otflow": OTFlow, "ffjord": FFJORD, "rnode": RNODE, "neural_hjb": NeuralHJB}[solver_of(name)]
-    assert isinstance(built(name), expected)
-=======
-    solvers = {"otflow": OTFlow, "ffjord": FFJORD, "rnode": RNODE, "enot": ENOT}
-    assert isinstance(built(name), solvers[name.partition("_")[0]])
->>>>>>> 680fb3a (ENOT, the dual solver with expectile regularisation, trained by SOAP: potentials with closed-form gradients, a cosine for the learning rate)
+    solvers = {"otflow": OTFlow, "ffjord": FFJORD, "rnode": RNODE, "neural_hjb": NeuralHJB, "enot": ENOT}
+    assert isinstance(built(name), solvers[solver_of(name)])
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "dataset").glob("*.yaml")))
