@@ -126,7 +126,8 @@ def draw(rows: Sequence[Row], machine: Mapping[str, float], path: Path) -> None:
     growth.set(xlabel="size / smallest", ylabel="seconds a step", xscale="log", yscale="log")
     growth.legend(frameon=False, fontsize=7)
     roof.set(xlabel="FLOP / byte", ylabel="GFLOP/s", xscale="log", yscale="log")
-    figure.savefig(path)
+    for suffix in ("pdf", "png"):
+        figure.savefig(path.with_suffix(f".{suffix}"), dpi=200)
 
 
 def main() -> None:

@@ -132,7 +132,8 @@ def draw(rows: list[Row], theirs: list[Row], path: Path) -> None:
     for axis in (cost, error):
         axis.set_xlabel("Hutchinson vectors / d")
     cost.legend(frameon=False, fontsize=7)
-    figure.savefig(path)
+    for suffix in ("pdf", "png"):
+        figure.savefig(path.with_suffix(f".{suffix}"), dpi=200)
 
 
 def main() -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from bench.report import figures, frame, lint, page, render, tables, transport, transport_figures
+from bench.report import experiments, figures, frame, lint, page, render, tables, transport, transport_figures
 from bench.report.figures import Drawn
 from bench.report.lint import Group
 from bench.report.page import Picture
@@ -96,11 +96,22 @@ def report(options: Options) -> int:
         write_tables(made, options.out / "tables")
         written = write_figures(drawn, options.out / "figures")
         parts.append(page.Part(f"part{group.number}", group.title, group.notes, made, written))
+    if kernels := kernels_part(options, console):
+        parts.append(kernels)
     show_end(lint.why(groups), problems, console)
     html = page.render(records, options.records, problems, lint.why(groups), tables.LEGEND, parts)
     (options.out / "index.html").write_text(html, encoding="utf-8")
     console.print(Text(f"Page, tables and figures: {options.out / 'index.html'}"))
     return 2 if problems else 0
+
+
+def kernels_part(options: Options, console: Console) -> page.Part | None:
+    """The experiments on kernels, where any were made."""
+    made, shown = experiments.slopes(options.records), experiments.pictures(options.records)
+    for table in made:
+        render.show(table, console)
+    write_tables(made, options.out / "tables")
+    return page.Part("kernels", "Kernels", (), made, shown) if made or shown else None
 
 
 def show_group(group: Group, made: Sequence[Table], console: Console) -> None:
