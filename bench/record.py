@@ -176,8 +176,9 @@ def _temporary(path: Path, content: "bytes | memoryview") -> Iterator[Path]:
     """A file beside `path` with `content`, on the disk; gone after the block."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp.{machine()}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)  # may be a record's second name, left by a process of our number that was killed
     try:
-        with open(temporary, "wb") as file:
+        with open(temporary, "xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -267,7 +268,7 @@ def check(record: Any) -> None:
     schema = record["schema"]
     if not isinstance(schema, int) or schema > SCHEMA:
         raise ValueError(f"has schema {schema!r}; this version reads up to {SCHEMA}: update cnf-ot-bench")
-    if record["status"] not in STATUSES:
+    if not isinstance(record["status"], str) or record["status"] not in STATUSES:
         raise ValueError(f"has the unknown status {record['status']!r}")
     for name, kind in (
         ("config", dict),
@@ -290,7 +291,9 @@ def check(record: Any) -> None:
 
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    with suppress(OverflowError):  # a whole number that no float can hold
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return False
 
 
 def _refuse(name: str) -> float:

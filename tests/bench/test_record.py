@@ -121,6 +121,16 @@ def test_only_what_dead_processes_left_is_swept(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == set(kept)
 
 
+def test_a_leftover_of_a_process_with_our_number_harms_no_record(tmp_path: Path) -> None:
+    one = made()
+    write(tmp_path, one)
+    path = tmp_path / f"{one['key']}.json"
+    os.link(path, tmp_path / f"{path.name}.tmp.{record.machine()}.{os.getpid()}")
+    assert not write(tmp_path, made(reason="second"))
+    assert read(path) == one
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_writing_over_is_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "new" / "a"
     record.write_over(path, b"first")
