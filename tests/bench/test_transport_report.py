@@ -2,14 +2,20 @@
 
 import numpy as np
 import pytest
+import torch
 
 from bench.report import figures, frame, lint, transport, transport_figures
+from bench.report.render import NOTHING
+from datasets.gaussians import Gaussian
+from solvers.eulerian import Eulerian
+from solvers.exact import Exact
 from tests.bench import fake_records as fake
 from tests.bench.test_report import cells, group
 
 EXACT = {"cost_estimate": 5.5, "transport_cost": 5.6, "cost_gap": -0.01, "cost_bound": 5.0, "same_law_cost": 0.1,
          "l2_uvp": 0.5, "uvp_2": 0.7, "l2_uvp_inverse": 0.9, "cosine": 0.999}  # fmt: skip
-RELAXED = {"relaxation": 2.5, "transport_cost": 5.05, "relaxed_cost_gap": 0.02, "nll_gap": 0.12, "upwind_cost": 5.1,
+RELAXED = {"relaxation": 2.5, "transport_cost": 5.05, "cost_estimate": 5.1,
+           "relaxed_cost_gap": 0.02, "nll_gap": 0.12, "upwind_cost": 5.1,
            "relaxed_kl_gap": 0.003, "relaxed_l2_uvp": 1.0, "relaxed_uvp_2": 2.0, "hjb_residual": 0.3,
            "upwind_objective": 5.4, "upwind_objective_backward": 5.5}  # fmt: skip
 
@@ -41,12 +47,51 @@ def test_a_failed_certificate_of_a_cost_voids_it_and_names_itself():
     assert any("sampling_bias" in note for note in table.notes)
 
 
+@pytest.mark.parametrize(
+    "name", ["marginal_source", "marginal_target", "mass", "duality_gap", "lost_mass", "levels_left"]
+)
+def test_what_a_solver_certifies_itself_voids_its_costs(name):
+    assert name in certificates_of_solvers()
+    for solver, metrics, table, heading in (
+        ("sinkhorn", EXACT, transport.exact, "its own estimate"),
+        ("eulerian", RELAXED, transport.relaxed, "cost L"),
+        ("eulerian", RELAXED, transport.relaxed, "KL"),
+        ("eulerian", RELAXED, transport.relaxed, "upwind objective"),
+    ):
+        record = made(solver, 2, **metrics)
+        assert not cells(table(group([record]), "mixture_to_gaussian d=2", "otflow"))[solver][heading].void
+        record["certificates"][name] = {"value": 1.0, "limit": 0.0, "ok": False}
+        assert cells(table(group([record]), "mixture_to_gaussian d=2", "otflow"))[solver][heading].void
+
+
+def certificates_of_solvers() -> set[str]:
+    """The names that solvers on samples and on grids give to their certificates."""
+    pair = Gaussian(torch.zeros(2), torch.eye(2)), Gaussian(torch.ones(2), torch.eye(2))
+    grid = Eulerian(levels=1).start(*pair, torch.Generator())
+    coupling = Exact(n_points=10).start(*pair, torch.Generator())
+    coupling.step()
+    return set(grid.transport().certificates) | set(coupling.transport().certificates)
+
+
+def test_every_certificate_of_a_solver_voids_something():
+    assert certificates_of_solvers() == set(transport.PROVEN)
+
+
+def test_a_relaxed_solver_among_the_exact_says_so():
+    runs = group([made("exact", 2, **EXACT), made("neural_hjb", 2, **EXACT, relaxation=2.5)])
+    table = cells(transport.exact(runs, "mixture_to_gaussian d=2", "otflow"))
+    assert table["neural_hjb"]["weight of KL"].value == 2.5
+    assert table["exact"]["weight of KL"] == NOTHING
+
+
 def test_the_relaxed_table_says_the_weight_and_leaves_map_solvers_out():
     runs = group([made("exact", 2, **EXACT), made("neural_hjb", 2, **RELAXED), made("eulerian", 2, **RELAXED)])
     table = cells(transport.relaxed(runs, "mixture_to_gaussian d=2", "otflow"))
     assert set(table) == {"neural_hjb", "eulerian"}
     assert table["neural_hjb"]["weight of KL"].value == 2.5
     assert table["neural_hjb"]["gap to truth %"].value == pytest.approx(2.0)
+    assert table["neural_hjb"]["cost L"].value == 5.1
+    assert table["neural_hjb"]["cost of its map"].value == 5.05
     assert table["neural_hjb"]["upwind objective"].value == 5.4
 
 
@@ -55,6 +100,10 @@ def test_errors_against_dimension_have_a_column_each_and_published_rows_for_the_
     table = transport.by_dimension(group(records), "mixture_to_gaussian", "otflow")
     assert list(table.columns) == ["d = 2", "d = 4"]
     assert [c.value for c in dict(table.rows)["enot"]] == pytest.approx([1.2, 1.4])
+    relaxed = [made("neural_hjb", d, relaxed_uvp_2=float(d)) for d in (2, 10)]
+    titles = {t.title: t for t in transport.all_of(group([*records, *relaxed]), "otflow")}
+    table = titles["mixture_to_gaussian: L2-UVP of x1, x2 in %, of the relaxed problem, against dimension"]
+    assert [name for name, _ in table.rows] == ["neural_hjb"]
     quoted = dict(transport.published([2, 16]))
     assert [c.value for c in quoted["ENOT (published)"]] == [0.02, 0.24]
     assert all(c.grey and str(c) == c.text for row in quoted.values() for c in row if c.quoted)
