@@ -62,6 +62,16 @@ class Spline:
         T, S = self.time.fitting.to(self.values), self.space.fitting.to(self.values)
         return S @ torch.tensordot(T, self.values, 1) @ S.T
 
+    def value(self, t: float, x: Tensor) -> Tensor:
+        """At the points x (m, 2), in the dtype of x: (m,)."""
+        first, weights, _, _ = self.time.weights(torch.tensor(t, dtype=torch.float64))
+        four = self.coefficients[int(first) : int(first) + 4]
+        now = torch.tensordot(weights.to(four), four, 1).to(x)
+        (i, a, *_), (j, b, *_) = self.space.weights(x[:, 0]), self.space.weights(x[:, 1])
+        offsets = torch.arange(4, device=x.device)
+        c = now[(i[:, None] + offsets)[:, :, None], (j[:, None] + offsets)[:, None, :]]
+        return torch.einsum("mab,ma,mb->m", c, a, b)
+
     def derivatives(self, t: float, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Time derivative (m,), gradient (m, 2) and Laplacian (m,) at the points x (m, 2), in the dtype of x."""
         first, value, slope, _ = self.time.weights(torch.tensor(t, dtype=torch.float64))

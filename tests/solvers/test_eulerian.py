@@ -57,6 +57,16 @@ def test_values_and_map_are_near_the_relaxed_optimum(pair):
     assert (halfway - (x + T) / 2).norm(dim=1).mean() < 0.05
     v = transport.velocity(0.5, halfway)
     assert (v - (T - x)).norm(dim=1).mean() < 0.1
+    at = halfway[:50].requires_grad_()
+    (slope,) = torch.autograd.grad(transport.potential(0.5, at).sum(), at)
+    assert torch.allclose(-slope, v[:50])
+
+
+def test_a_budget_that_ends_on_a_coarse_grid_fails_a_certificate():
+    fit = Eulerian(**PAIR | {"levels": 3, "block": 1}).start(SOURCE, TARGET, torch.Generator())
+    fit.step()
+    value, limit = fit.transport().certificates["levels_left"]()
+    assert value == 2 > limit
 
 
 def test_certificates_bound_the_optimum_from_both_sides(pair):
@@ -64,6 +74,7 @@ def test_certificates_bound_the_optimum_from_both_sides(pair):
     values = {name: certificate() for name, certificate in fit.transport().certificates.items()}
     assert 0 <= values["duality_gap"][0] <= values["duality_gap"][1] == GAP_LIMIT
     assert values["mass"][0] < 1e-12
+    assert values["levels_left"] == (0, 0)
     assert 0 < values["lost_mass"][0] < 1e-5
     verified = Verified(fit.problem, fit.iterate)
     assert verified.path.rho.min() >= 0
@@ -181,6 +192,7 @@ def test_spline_and_its_derivatives(rng):
     spline = Spline(time, space, f(t[:, None, None], axis[:, None], axis))
     x = 0.8 * torch.rand(200, 2, generator=rng) - 0.4  # away from the ends, where the second derivative is made 0
     rate, slope, laplacian = spline.derivatives(0.47, x)
+    assert torch.allclose(spline.value(0.47, x), f(torch.tensor(0.47), x[:, 0], x[:, 1]), atol=1e-5)
     exact = f(torch.tensor(0.47), x[:, 0], x[:, 1])
     assert torch.allclose(rate, exact, atol=1e-3)
     assert torch.allclose(slope[:, 1], -0.7 * exact * torch.tan(0.7 * x[:, 1]), atol=1e-3)
@@ -211,8 +223,9 @@ def test_what_does_not_fit_is_said():
     assert "target has no density" in solver.unfit(SOURCE, Samples(rows, rows))
     far = Gaussian(torch.tensor([6.0, 0.0]), torch.eye(2))
     assert solver.unfit(far, TARGET).startswith("31 % of the source lies outside half_width 6.5")
-    narrow = Gaussian(torch.zeros(2), 1e-3 * torch.eye(2))
-    assert "too coarse for the target" in solver.unfit(SOURCE, narrow)
+    for variance in (1e-3, 1e-4, 1e-8):  # between the points of any quadrature too
+        narrow = Gaussian(torch.tensor([0.1, 0.03]), variance * torch.eye(2))
+        assert "too coarse for the target" in solver.unfit(SOURCE, narrow)
 
 
 @pytest.mark.parametrize("field", ["alpha1", "half_width", "levels", "cells", "block", "tolerance"])
