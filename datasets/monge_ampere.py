@@ -152,7 +152,7 @@ class RingTransport:
         # every relaxed problem is solved from the exact one
         unknowns = self._exact if weight == math.inf else self._system.solve(self._exact, 1 / weight)
         found = self.judge(self._system.potential(unknowns), weight)
-        if not found.upper - found.lower < FURTHEST:
+        if not abs(found.upper - found.lower) < FURTHEST:
             raise ArithmeticError(f"bounds of the optimum at weight {weight}: {found.lower} and {found.upper}")
         return found
 

@@ -1,5 +1,6 @@
 """What the solvers on finite samples share: drawing the samples, the fit, and what certifies a coupling of them."""
 
+import math
 import os
 import warnings
 from abc import ABC, abstractmethod
@@ -92,6 +93,8 @@ class Audit:
     def gap(self, cost: float) -> float:
         """What the relative error of `cost` is at most: the optimal cost lies between the two bounds."""
         worst = max(self.upper - cost, cost - self.lower)
+        if math.isnan(self.upper + self.lower + cost):  # which comparisons let pass
+            return math.nan
         return 0.0 if worst <= 0 else worst / self.lower if self.lower > 0 else float("inf")
 
 
@@ -202,7 +205,10 @@ class DiscreteFit:
         """
         assert self.coupling is not None
         n, m = len(self.coupling.x), len(self.coupling.y)
-        both = draw(self.target, n + m, self.rng.clone_state()).to(self.coupling.x)
+        rng = self.rng.clone_state()
+        both = draw(self.target, n + m, rng).to(self.coupling.x)
+        if isinstance(self.target, Samples):  # stored rows can be sorted, and their halves of two laws
+            both = both[torch.randperm(len(both), generator=rng, device=rng.device)]
         split = len(both) * n // (n + m)
         return self.solver.couple(both[:split], both[split:]).cost
 

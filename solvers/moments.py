@@ -34,8 +34,9 @@ class Moments:
     def unfit(self, source: Measure, target: Measure) -> str | None:
         if source.dim != target.dim:
             return f"the source has dimension {source.dim} and the target {target.dim}: they must agree"
-        if isinstance(source, Samples) and len(source.train) <= source.dim:
-            return f"{len(source.train)} training rows leave the covariance in {source.dim} dimensions singular"
+        for measure in (source, target):
+            if isinstance(measure, Samples) and len(measure.train) <= measure.dim:
+                return f"{len(measure.train)} training rows leave the covariance in {measure.dim} dimensions singular"
         return None
 
     def start(self, source: Measure, target: Measure, rng: Generator) -> "MomentsFit":

@@ -39,10 +39,10 @@ class Sinkhorn(Discrete):
     iterations of the last level, which end when the L1 error of the marginals is below half its limit for the
     dtype, or what rounding leaves of it. More than `max_gib` GiB are refused.
 
-    The cost is <P, c>, and that of GeomLoss S = OT(x, y) - OT(x, x) / 2 - OT(y, y) / 2. Outside the sample the map is
-    the entropic one; debiased, T(p) = p + T_xy(p) - T_xx(p) (Pooladian, Cuturi and Niles-Weed 2022). The certificate
-    duality_gap holds the cost against bounds of the *unregularised* cost: too large a `reg` fails it as much as too
-    few iterations do.
+    The cost is <P, c>, P rounded to exact marginals, and that of GeomLoss
+    S = OT(x, y) - OT(x, x) / 2 - OT(y, y) / 2. Outside the sample the map is the entropic one; debiased,
+    T(p) = p + T_xy(p) - T_xx(p) (Pooladian, Cuturi and Niles-Weed 2022). The certificate duality_gap holds the cost
+    against bounds of the *unregularised* cost: too large a `reg` fails it as much as too few iterations do.
     """
 
     n_points: int = 2000
@@ -70,7 +70,8 @@ class Sinkhorn(Discrete):
 
     def memory(self, n: int, m: int, dim: int) -> tuple[int, str]:
         itemsize = torch.finfo(torch.get_default_dtype()).bits // 8
-        bytes_ = itemsize * (PAIR_NUMBERS[self.backend] * n * m + (POINT_NUMBERS + 4 * dim) * (n + m))
+        pairs = max(n, m) ** 2 if self.backend == "geomloss" else n * m  # which couples each sample with itself too
+        bytes_ = itemsize * (PAIR_NUMBERS[self.backend] * pairs + (POINT_NUMBERS + 4 * dim) * (n + m))
         return bytes_, "set n_points lower" if self.backend == "blocks" else "set backend=blocks, or n_points lower"
 
     def couple(self, x: Points, y: Points) -> "Smoothed":

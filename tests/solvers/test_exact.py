@@ -11,7 +11,7 @@ from torch import Generator
 from datasets.base import Samples
 from datasets.gaussians import Gaussian, Gaussians, random_gaussian, standard_normal, transport_cost
 from solvers.base import Diverged
-from solvers.discrete import CELLS, blocks, draw, dual_bound, mean_cost
+from solvers.discrete import CELLS, Audit, blocks, draw, dual_bound, mean_cost
 from solvers.exact import Exact, empirical_cost, network_simplex
 
 LAZY = pytest.mark.parametrize("lazy", [False, True], ids=["dense", "lazy"])
@@ -131,6 +131,13 @@ def test_the_bias_of_stored_targets_comes_from_disjoint_halves(rng):
     points = torch.randn(60, 2, generator=rng)
     fit = solved(Exact(n_points=60), standard_normal(2), Samples(points, points))
     assert fit.transport().same_law_cost() > 0.01  # 0 if both halves were the same points
+    sorted_ = Samples(torch.arange(200.0)[:, None], torch.zeros(1, 1))  # whose halves, in their order, cost 100^2 / 2
+    assert solved(Exact(n_points=200), standard_normal(1), sorted_).transport().same_law_cost() < 500
+
+
+def test_a_bound_that_is_not_a_number_proves_nothing():
+    for lower, upper, cost in ((math.nan, 1.0, 1.0), (1.0, math.nan, 1.0), (1.0, 1.0, math.nan)):
+        assert math.isnan(Audit(0.0, 0.0, 0.0, upper, lower).gap(cost))
 
 
 class Bad:

@@ -70,3 +70,4 @@ def test_what_has_no_gaussian_is_said():
         fit.step()
     assert "must agree" in Moments().unfit(standard_normal(2), standard_normal(3))
     assert "singular" in Moments().unfit(Samples(flat[:2], flat[:2]), standard_normal(2))
+    assert "singular" in Moments().unfit(standard_normal(2), Samples(flat[:2], flat[:2]))

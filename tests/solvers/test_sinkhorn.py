@@ -233,6 +233,9 @@ def test_what_cannot_be_is_said_before_it_is_tried():
         assert "max_gib=4" in why
         assert "backend=blocks" in why
     assert Sinkhorn(n_points=50_000).unfit(normal, normal) is None
+    few = Samples(torch.randn(10, 2), torch.randn(10, 2))
+    assert Sinkhorn(n_points=50_000, backend="pot").unfit(few, normal) is None
+    assert "max_gib=4" in Sinkhorn(n_points=50_000, backend="geomloss").unfit(few, normal)  # many are coupled with many
     assert "n_points lower" in Sinkhorn(n_points=50_000, max_gib=0.01).unfit(normal, normal)
     for field, value in (
         ("n_points", 1),
