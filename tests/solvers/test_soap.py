@@ -64,6 +64,19 @@ def test_its_steps_turn_with_the_weights(rng):
     torch.testing.assert_close(turned, Q @ W @ R.T, rtol=0, atol=1e-6)
 
 
+def test_the_basis_follows_the_gradients(rng):
+    W, (first, G) = torch.nn.Parameter(torch.zeros(4, 4)), torch.randn(2, 4, 4, generator=rng)
+    optimizer = SOAP([W], lr=0.0, every=5)
+    for gradient in (first, *400 * (G,)):
+        W.grad = gradient.clone()
+        optimizer.step()
+    state = optimizer.state[W]
+    for name, square in (("L", G @ G.T), ("R", G.T @ G)):
+        torch.testing.assert_close(state[name], square, rtol=0, atol=1e-6)
+        turned = state[f"Q_{name}"].T @ square @ state[f"Q_{name}"]
+        torch.testing.assert_close(turned, turned.diagonal().diag(), rtol=0, atol=1e-4)
+
+
 def test_it_resumes(rng):
     W, loss = problem(rng)
     V = copy.deepcopy(W)
