@@ -1,6 +1,8 @@
 import json
 import multiprocessing
 import os
+import subprocess
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -119,6 +121,18 @@ def test_only_what_dead_processes_left_is_swept(tmp_path: Path) -> None:
     os.utime(tmp_path / gone[2], (0, 0))
     sweep_stale(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == set(kept)
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only /proc tells")
+def test_a_process_that_has_ended_is_not_alive_though_nobody_asked_how() -> None:
+    child = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
+    assert record.alive(str(child.pid))
+    child.kill()
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    assert not record.alive(str(child.pid))
+    child.communicate()
+    assert record.alive(str(os.getpid()))
+    assert not record.alive("999999999")
 
 
 def test_a_leftover_of_a_process_with_our_number_harms_no_record(tmp_path: Path) -> None:
