@@ -411,10 +411,39 @@ def l2_uvp_inverse(e: Evaluation) -> float | None:
     return None if best is None else _unexplained(e.inverse, best, _scatter(best))
 
 
+def estimate_gap(e: Evaluation) -> float | None:
+    """(cost_estimate - C) / C, where C is the optimal cost, known exactly."""
+    return _relative(e.transport.cost, e.problem.truth.cost)
+
+
+def kl_estimate(e: Evaluation) -> float | None:
+    """The solver's own estimate of KL(push-forward || target), in nats."""
+    return e.transport.kl
+
+
+def relaxed_estimate_gap(e: Evaluation) -> float | None:
+    """(cost_estimate - C) / C, where C is the cost of the relaxed problem's optimal map: of L along its curves."""
+    return _relative(e.transport.cost, None if e.relaxed is None else e.relaxed.cost)
+
+
+def relaxed_objective_gap(e: Evaluation) -> float | None:
+    """L + relaxation KL by the solver's own estimates over that of the relaxed problem's optimum, - 1."""
+    cost, kl, weight = e.transport.cost, e.transport.kl, e.transport.relaxation
+    if cost is None or kl is None or weight is None or e.relaxed is None:
+        return None
+    if e.relaxed.cost is None or e.relaxed.kl is None:
+        return None
+    return _relative(cost + weight * kl, e.relaxed.cost + weight * e.relaxed.kl)
+
+
+def _relative(found: float | None, truth: float | None) -> float | None:
+    return None if found is None or not truth else (found - truth) / truth
+
+
 def relaxed_cost_gap(e: Evaluation) -> float | None:
     """(transport_cost - C) / C, where C is the cost of the relaxed problem's optimal map."""
     cost, optimal = transport_cost(e), None if e.relaxed is None else e.relaxed.cost
-    return None if cost is None or not optimal else (cost - optimal) / optimal
+    return _relative(cost, optimal)
 
 
 def relaxed_kl_gap(e: Evaluation) -> float | None:
@@ -528,6 +557,7 @@ METRICS: dict[str, Metric] = {
         inverse_error_max,
         transport_cost,
         cost_gap,
+        estimate_gap,
         cost_estimate,
         cost_bound,
         same_law_cost,
@@ -538,6 +568,9 @@ METRICS: dict[str, Metric] = {
         l2_uvp_inverse,
         cosine_inverse,
         relaxation,
+        kl_estimate,
+        relaxed_estimate_gap,
+        relaxed_objective_gap,
         relaxed_cost_gap,
         relaxed_kl_gap,
         relaxed_l2_uvp,

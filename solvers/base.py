@@ -46,6 +46,7 @@ class Transport:
     potential: Callable[[float, Points], Values] | None = None
     hjb: Callable[[Points], Values] | None = None
     relaxation: float | None = None
+    kl: float | None = None
     objective: Callable[[Points], Values] | None = None
     same_law_cost: Callable[[], float] | None = None
     certificates: Mapping[str, Callable[[], tuple[float, float]]] = field(default_factory=dict)

@@ -60,7 +60,7 @@ class Eulerian:
     kl_step: float = 60.0
     n_steps: int = 32
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         for name in ("alpha1", "alpha3", "half_width", "tolerance", "dual_step", "kl_step"):
@@ -299,7 +299,8 @@ class EulerianFit:
             velocity=flow.velocity,
             potential=flow.potential.value,
             hjb=flow.hjb,
-            cost=self.problem.kinetic(s.rho, s.m),
+            cost=verified.path.transport if use == "test" else None,
+            kl=verified.path.kl if use == "test" else None,
             relaxation=solver.weight,
             certificates={
                 "duality_gap": lambda: (verified.gap, GAP_LIMIT),

@@ -26,8 +26,9 @@ from bench.record import Record, flat
 
 METRICS = (
     *("nll", "nll_stderr", "nll_gap", "mmd", "inverse_error_mean", "inverse_error_max"),
-    *("transport_cost", "cost_estimate", "cost_gap", "cost_bound", "same_law_cost"),
+    *("transport_cost", "cost_estimate", "estimate_gap", "cost_gap", "cost_bound", "same_law_cost"),
     *("l2_uvp", "uvp_2", "l2_uvp_inverse", "cosine"),
+    *("kl_estimate", "relaxed_estimate_gap", "relaxed_objective_gap"),
     *("relaxation", "relaxed_cost_gap", "relaxed_kl_gap", "relaxed_l2_uvp", "relaxed_uvp_2", "hjb_residual"),
     *("upwind_cost", "upwind_kl", "upwind_objective", "upwind_objective_backward"),
 )

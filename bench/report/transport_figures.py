@@ -18,8 +18,8 @@ ERRORS = {  # column -> (label of the axis, factor to per cent)
     "l2_uvp": ("L2-UVP (%)", 1.0),
     "uvp_2": ("L2-UVP of x1, x2 (%)", 1.0),
     "relaxed_uvp_2": ("L2-UVP of x1, x2,\nrelaxed (%)", 1.0),
-    "cost_gap": ("|cost gap| (%)", 100.0),
-    "relaxed_cost_gap": ("|cost gap|,\nrelaxed (%)", 100.0),
+    "estimate_gap": ("|cost gap| (%)", 100.0),
+    "relaxed_objective_gap": ("|objective gap|,\nrelaxed (%)", 100.0),
 }
 
 

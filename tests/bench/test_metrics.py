@@ -340,12 +340,17 @@ def test_a_relaxed_transport_is_held_against_the_relaxed_truth(rng):
     p = Problem(standard_normal(1), target, torch.randn(5000, 1, generator=rng), Truth(2.0), relaxed=shifted)
     # a density whose every gap to the source's is 0.1 nat
     density = lambda x: p.source.log_prob(x) - 0.1  # noqa: E731
-    values = evaluate(p, Transport(lambda x: x + 1.75, log_prob=density, relaxation=2.0), rng)
+    solved = Transport(lambda x: x + 1.75, log_prob=density, relaxation=2.0, cost=1.25, kl=0.2)
+    values = evaluate(p, solved, rng)
     assert values["transport_cost"] == pytest.approx(1.75**2 / 2)
     assert values["relaxed_cost_gap"] == pytest.approx(1.75**2 / 1.5**2 - 1)
     assert values["relaxed_kl_gap"] == pytest.approx(1 / 8 - 0.1)
     assert values["relaxed_l2_uvp"] == pytest.approx(100 * 0.25**2 / 4)  # the target's own variance
     assert values["relaxed_uvp_2"] == values["relaxed_l2_uvp"]
+    assert values["kl_estimate"] == 0.2
+    assert values["relaxed_estimate_gap"] == pytest.approx(1.25 / (1.5**2 / 2) - 1)
+    assert values["relaxed_objective_gap"] == pytest.approx((1.25 + 2 * 0.2) / (1.5**2 / 2 + 2 / 8) - 1)
+    assert values["estimate_gap"] == pytest.approx(1.25 / 2 - 1)
     assert values["cost_gap"] == pytest.approx(1.75**2 / 4 - 1)  # the exact truth keeps its own
     names = {name for name in METRICS if name.startswith("relaxed_")}
     for bare in (Transport(lambda x: x + 1.75), Transport(relaxation=2.0)):

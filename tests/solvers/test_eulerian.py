@@ -44,7 +44,8 @@ def test_values_and_map_are_near_the_relaxed_optimum(pair):
     assert terms["transport"] == pytest.approx(cost, rel=0.02)
     assert terms["kl"] == pytest.approx(kl, rel=0.1)
     transport = fit.transport()
-    assert transport.cost == terms["transport"]
+    assert transport.cost == pytest.approx(terms["transport"], rel=0.01)  # of the feasible path, not of the iterate
+    assert transport.kl == pytest.approx(terms["kl"], rel=0.05)
     assert transport.relaxation == WEIGHT
     x = SOURCE.sample(2000, torch.Generator().manual_seed(0))
     T = transport_map(SOURCE, reached)(x)

@@ -10,7 +10,7 @@ import torch
 from datasets.base import Samples
 from datasets.gaussians import Gaussian, Gaussians
 from datasets.mixtures import MixtureToGaussian
-from solvers.neural_hjb import Draws, NeuralHJB, initial
+from solvers.neural_hjb import COST_SEED, Draws, NeuralHJB, initial
 from solvers.potential import Potential
 
 SMALL = NeuralHJB(width=6, n_train=(64, 128), level_steps=6, resample_every=4)
@@ -198,6 +198,9 @@ def test_the_transport_tells_velocity_residual_relaxation_and_cost():
     kl = (problem.source.log_prob(x) - transport.log_prob(x)).mean()
     cost = transport.objective(x).mean() - 2.5 * kl
     assert transport.cost == pytest.approx(cost.item(), rel=0.1)
+    assert transport.kl == pytest.approx(kl.item(), rel=0.1)
+    seen = fit.training.batches.next()
+    assert not torch.isin(seen, problem.source.sample(len(seen), torch.Generator().manual_seed(COST_SEED))).any()
     assert fit.transport("valid").cost is None
 
 
