@@ -26,10 +26,13 @@ class SuiteSweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> Any:
         assert self.hydra_context is not None
         assert self.launcher is not None
+        from bench.run import lenient
+
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         jobs: dict[tuple[str, ...], None] = {}
         for product in self.products:
-            own = [f"{name}={value}" for name, value in {**self.params, **product}.items()]
+            named = [f"{name}={value}" for name, value in {**self.params, **product}.items()]
+            own = [word for given in named for word in lenient(given)]  # as on the command line
             overrides = parser.parse_overrides([*own, *arguments])
             if any(one.get_key_element() == "suite" and one.is_sweep_override() for one in overrides):
                 raise HydraException("suite takes one name: run the suites one after the other")

@@ -67,9 +67,14 @@ def test_the_quick_suite() -> None:
     datasets = ("8gaussians", "moons", "breast_cancer", "digits")
     cells = {d: f"dataset={d} budget.seconds={9 if d in datasets[:2] else 4}" for d in datasets}
     flows = [f"{cells[d]} seed={n} solver={s}" for d in datasets for n in (0, 1, 2) for s in ("otflow", "ffjord")]
-    assert set(jobs) == {*flows, *(f"{cells[d]} seed=0 solver=moments" for d in datasets)}
-    assert len(jobs) == 28
-    assert [job for job in jobs if "moments" not in job] == flows, "solvers take turns"
+    transports = {
+        f"dataset={d} budget.seconds=15 seed=0 dtype=float64 solver={s}"
+        for d in ("gaussians", "mixture_to_gaussian")
+        for s in ("moments", "exact", "sinkhorn", "neural_hjb")
+    }
+    assert set(jobs) == {*flows, *(f"{cells[d]} seed=0 solver=moments" for d in datasets), *transports}
+    assert len(jobs) == 36
+    assert [job for job in jobs if job in flows] == flows, "solvers take turns"
 
 
 def test_published_settings_come_between_configuration_and_suite() -> None:
@@ -81,3 +86,36 @@ def test_published_settings_come_between_configuration_and_suite() -> None:
     assert "alpha_nll" in tuned.solver
     assert quick.validation.rows == 500
     assert quick.budget.seconds == 7
+
+
+def test_every_suite_names_cells_that_can_be_built():
+    """Each cell's configuration is composed and its solver and dataset are made, as a sweep would."""
+    from itertools import product as cartesian
+    from pathlib import Path
+
+    from hydra import compose, initialize_config_dir
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf
+
+    from bench.run import build, lenient
+
+    conf = Path(__file__).parents[2] / "bench/conf"
+    parser = OverridesParser.create()
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        for path in sorted((conf / "suite").glob("*.yaml")):
+            sweeper = OmegaConf.to_container(OmegaConf.load(path).hydra.sweeper)
+            assert isinstance(sweeper, dict)
+            for product in sweeper["products"]:
+                words = [f"{name}={value}" for name, value in {**sweeper.get("params", {}), **product}.items()]
+                overrides = parser.parse_overrides([word for given in words for word in lenient(given)])
+                choices = [
+                    [
+                        f"{o.get_key_element()}={v}"
+                        for v in (
+                            o.sweep_string_iterator() if o.is_sweep_override() else [o.get_value_element_as_str()]
+                        )
+                    ]
+                    for o in overrides
+                ]
+                for cell in cartesian(*choices):
+                    build(compose("config", list(cell)))
