@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from datasets.base import Points, Values
 from datasets.gaussians import Gaussian, monge_matrix
+from solvers.once import once_differentiable
 
 
 class _Elu(torch.autograd.Function):
@@ -29,7 +30,7 @@ class _Elu(torch.autograd.Function):
         return value, slope
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once_differentiable
     def backward(ctx: Any, to_value: Tensor | None, to_slope: Tensor | None) -> Tensor:
         z, slope = ctx.saved_tensors
         if to_slope is None:

@@ -8,10 +8,10 @@ from typing import Any, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from datasets.base import Points, Values
 from solvers.divergence import exact
+from solvers.once import once_differentiable
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from solvers.base import Transport
 from solvers.evaluation import Buffers, Evaluation, Record, Weights
 from solvers.integrate import RK4, pull_back
 from solvers.integrate import integrate as runge_kutta
+from solvers.once import once_differentiable
 from solvers.potential import Potential
 from solvers.train import Schedule, Training, begin, unfit
 
@@ -89,6 +90,7 @@ class _Flow(torch.autograd.Function):
     def forward(ctx: Any, course: _Course, records: bool, x: Tensor, *weights: Tensor) -> tuple[Tensor, ...]:
         evaluation = Evaluation(Weights(weights, course.factored), course.buffers, course.trace_dtype)
         stages: list[tuple[Record, Tensor, Tensor | None]] = []
+        course.buffers.turn += records  # before the first of them is overwritten: this call may be interrupted
         shares = [(course.t1 - course.t0) / course.n_steps * b for b in RK4.b]
 
         def rates(t: float, x: Tensor) -> tuple[Tensor, ...]:
@@ -109,14 +111,13 @@ class _Flow(torch.autograd.Function):
 
         z, *totals = runge_kutta(rates, x.T, course.n_steps, course.t0, course.t1)
         if records:
-            course.buffers.turn += 1
             ctx.course, ctx.evaluation, ctx.stages, ctx.turn = course, evaluation, stages, course.buffers.turn
             ctx.save_for_backward(*weights)
             ctx.set_materialize_grads(False)
         return z.T.contiguous(), *totals
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once_differentiable
     def backward(ctx: Any, grad_z: Tensor | None, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         weights, course = ctx.saved_tensors, ctx.course  # the former raises where a weight has changed
         if ctx.turn != course.buffers.turn:

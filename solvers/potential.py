@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from solvers.evaluation import Buffers, Evaluation, Weights
+from solvers.once import once_differentiable
 
 Quadratic = Literal["gram", "symmetric"]
 
@@ -124,7 +125,7 @@ class _ClosedForm(torch.autograd.Function):
         return gradient.T, value
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
+    @once_differentiable
     def backward(ctx: Any, G: Tensor | None, l: Tensor | None) -> tuple[Tensor | None, ...]:  # noqa: E741
         S, _ = ctx.record.S, ctx.saved_tensors  # the latter raises where weights have changed
         G = S.new_zeros(len(S) - 1, S.shape[1]) if G is None else G.T

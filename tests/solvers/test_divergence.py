@@ -143,3 +143,10 @@ def test_float32_stays_float32_and_is_close():
     value, divergence = f.float().divergence(T.float(), x.float())
     assert value.dtype == divergence.dtype == torch.float32
     assert ((divergence - expected) / expected).abs().max() < 1e-4
+
+
+def test_a_second_derivative_is_refused_and_not_lost():
+    f, x = field(3, (6, 5)), points(6, 3).requires_grad_()
+    for divergence in (f.divergence(T, x), exact(f, T, x)):
+        with pytest.raises(RuntimeError, match="once"):
+            torch.autograd.grad(divergence[1].sum(), x, create_graph=True)

@@ -7,7 +7,7 @@ import torch
 
 from datasets.base import Samples
 from datasets.gaussians import standard_normal
-from solvers.evaluation import Buffers
+from solvers.evaluation import Buffers, Evaluation
 from solvers.otflow import OTFlow, advect, integrate
 from solvers.potential import Potential
 from tests.oracles import potential_flow
@@ -175,3 +175,24 @@ def test_activations_do_not_overflow():
     gradient, laplacian = potential.float().gradient_and_laplacian(s)
     assert gradient.isfinite().all()
     assert math.isfinite(laplacian.item())
+
+
+@pytest.mark.parametrize("f", [lambda p, s: integrate(p, s[:, :3], 2)[1], lambda p, s: p.gradient_and_laplacian(s)[1]])
+def test_a_second_derivative_is_refused_and_not_lost(f):
+    s = rows(4, 4).requires_grad_()
+    with pytest.raises(RuntimeError, match="once"):
+        torch.autograd.grad(f(potential_of(3, 5), s).sum(), s, create_graph=True)
+
+
+def test_a_recording_that_breaks_off_ends_the_one_before(monkeypatch):
+    potential, x, buffers = potential_of(3, 5), rows(4, 3), Buffers()
+    z, *_ = integrate(potential, x, 2, buffers=buffers)
+
+    def broken(*given):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Evaluation, "_value", broken)
+    with pytest.raises(KeyboardInterrupt):
+        integrate(potential, x + 1, 2, buffers=buffers)
+    with pytest.raises(RuntimeError, match="before the next integrate"):
+        z.sum().backward()
