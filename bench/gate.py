@@ -22,6 +22,7 @@ import numpy as np
 
 from bench import stats
 from bench.counters import NotMeasured
+from bench.env import KEEP_MEMORY, allocator
 from bench.gate_worker import CASES, SHAPES, WORKS
 from bench.stats import Interval
 
@@ -32,7 +33,6 @@ LIMIT = 0.05  # slower by so much is worth a failure
 QUADS = 12
 TARGET_SECONDS = 0.04  # of one timing
 MOST_CALLS = 20
-ANSWER_SECONDS = 120.0
 
 HEADLINES = tuple(f"{work} {shape}" for shape in SHAPES for work in WORKS)
 
@@ -94,14 +94,13 @@ class Side:
 
     def __init__(self, tree: Path, slow: Mapping[str, float] | None = None) -> None:
         self.slow = dict(slow or {})
-        self.calls: dict[str, int] = {}
         self.process = subprocess.Popen(
             [sys.executable, str(WORKER), str(tree)],
             cwd=tree,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+            env={**(KEEP_MEMORY if not allocator() else {}), **os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         )
 
     def seconds(self, case: str, calls: int) -> float:
@@ -114,7 +113,8 @@ class Side:
             self.process.stdin.flush()
             reply = json.loads(self.process.stdout.readline())
         except (OSError, ValueError):
-            raise NotMeasured(f"{case}: the worker ended, exit status {self.process.wait(5)}") from None
+            self.process.kill()  # where it has not ended, it has said what is no reply
+            raise NotMeasured(f"{case}: the worker ended, exit status {self.process.wait()}") from None
         if "error" in reply:
             raise NotMeasured(f"{case}: {reply['error']}")
         return float(reply["seconds"]) / calls
@@ -133,7 +133,6 @@ class Pair:
     def __init__(self, head: Side, base: Side) -> None:
         self.head, self.base = head, base
         self.calls: dict[str, int] = {}
-        self.quads: dict[str, list[tuple[float, float]]] = {}
 
     def measure(self, cases: Sequence[str], quads: int) -> dict[str, list[tuple[float, float]]]:
         """`quads` more of each of `cases`: seconds of head and of base, a geometric mean of two each."""
@@ -193,7 +192,7 @@ def _git(root: Path, *arguments: str) -> str:
     except FileNotFoundError:
         raise NotMeasured("there is no git") from None
     except subprocess.CalledProcessError as error:
-        raise NotMeasured(f"git {arguments[0]}: {error.stderr.strip().splitlines()[-1]}") from None
+        raise NotMeasured(f"git {arguments[0]}: {(error.stderr.strip().splitlines() or ['failed'])[-1]}") from None
 
 
 def compare(sides: Pair, cases: Sequence[str] = CASES, quads: int = QUADS) -> tuple[list[Verdict], list[SpeedUp]]:

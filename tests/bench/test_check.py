@@ -92,6 +92,13 @@ def test_an_empty_result_is_no_pass(empty, gated, monkeypatch, capsys):
     assert "could not measure" in capsys.readouterr().out
 
 
+def test_where_no_case_can_be_told_it_is_no_pass(gated, monkeypatch):
+    gated[0][:] = [Verdict("otflow step toy", "unknown", Interval(1.1, 0.8, 1.4), 24)]
+    assert run(monkeypatch) == 2
+    gated[0].append(Verdict("otflow density toy", "pass", Interval(1.0, 0.99, 1.01), 12))
+    assert run(monkeypatch) == 0
+
+
 def test_what_cannot_be_measured_is_neither_pass_nor_fail(gated, monkeypatch, capsys):
     def fail(*given):
         raise NotMeasured("no such commit")

@@ -78,7 +78,7 @@ def test_outcomes():
             judge(few)
 
 
-def test_an_unknown_gets_as_many_quads_again_and_a_failure_must_be_found_twice():
+def test_a_failure_must_be_found_twice():
     class Fickle(Side):
         calls = 0
 
@@ -91,8 +91,20 @@ def test_an_unknown_gets_as_many_quads_again_and_a_failure_must_be_found_twice()
     (verdict,) = compare(pair, [STEP])[0]
     assert verdict.outcome == UNKNOWN
     assert verdict.quads == 2 * gate.QUADS
-    wide = [1.0, 1.4] * gate.QUADS
-    assert judge(wide)[0] == UNKNOWN
+
+
+def test_an_unknown_gets_as_many_quads_again():
+    class Unsteady(Side):
+        calls = 0
+
+        def seconds(self, case: str, calls: int) -> float:
+            type(self).calls += 1
+            return 0.013 if type(self).calls // 2 % 2 else 0.01  # in every other quad
+
+    machine = Machine(0)
+    (verdict,) = compare(Pair(Unsteady(machine), Side(machine)), [STEP])[0]
+    assert (verdict.outcome, verdict.quads) == (UNKNOWN, 2 * gate.QUADS)
+    assert Unsteady.calls == 1 + 2 * 2 * gate.QUADS  # the first tells how many calls to time
 
 
 def speed_up(name: str, low: float) -> SpeedUp:
@@ -151,6 +163,17 @@ def test_a_worker_times_a_case_slows_it_when_told_and_names_what_it_cannot(tmp_p
             empty.seconds(STEP, 1)
     finally:
         empty.close()
+
+
+def test_a_worker_that_talks_nonsense_is_not_measured(monkeypatch, tmp_path):
+    (tmp_path / "worker.py").write_text("print('welcome', flush=True)\nimport time; time.sleep(60)")
+    monkeypatch.setattr(gate, "WORKER", tmp_path / "worker.py")
+    side = gate.Side(tmp_path)
+    try:
+        with pytest.raises(NotMeasured, match="the worker ended"):
+            side.seconds(STEP, 1)
+    finally:
+        side.close()
 
 
 @pytest.mark.slow
