@@ -19,6 +19,7 @@ import torch
 from torch import Generator, Tensor
 from torch.utils._pytree import tree_leaves
 
+from bench.env import keep_memory
 from bench.measure import Work, repeat
 from bench.record import write_over
 from bench.trace import where
@@ -69,7 +70,9 @@ class Traffic(Work):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = super().__torch_dispatch__(func, types, args, kwargs)
         if not func.is_view:
-            tensors = (leaf for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, Tensor))
+            targets = {one.name for one in func._schema.arguments if one.is_out}  # written alone, and in `out` besides
+            read = {name: value for name, value in (kwargs or {}).items() if name not in targets}
+            tensors = (leaf for leaf in tree_leaves((args, read, out)) if isinstance(leaf, Tensor))
             self.bytes += sum(tensor.numel() * tensor.element_size() for tensor in tensors)
         return out
 
@@ -134,6 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.scaling", description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
     device = parser.parse_args().device
+    keep_memory()
     rows = [measure(name, Shape(**{name: size}), device) for name, sizes in SIZES.items() for size in sizes]
     machine = limits(device)
     found = {

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from bench.env import describe
+from bench.env import describe, keep_memory
 from bench.measure import repeat
 from bench.record import write_over
 from solvers.potential import Potential
@@ -32,7 +32,7 @@ CLOSED, AUTOGRAD, HUTCHINSON = "closed form", "automatic differentiation", "Hutc
 
 @dataclass(frozen=True)
 class Row:
-    """Median seconds of a method at `dim`, and its mean error over points relative to the norm of the exact values.
+    """Median seconds of a method at `dim`, and the norm over points of its error, relative to that of the truth.
 
     `vectors` are those of an estimate, 0 for what is exact.
     """
@@ -140,6 +140,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.trace", description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
     device = parser.parse_args().device
+    keep_memory()  # as in a run: automatic differentiation gains most
     rows = [row for dim in DIMS for row in measure(dim, device=device)]
     OUT.mkdir(parents=True, exist_ok=True)
     write_over(

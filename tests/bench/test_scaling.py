@@ -17,6 +17,10 @@ def test_traffic_is_what_operations_take_and_give():
         a.T.T.view(3, 4) @ b
     assert traffic.bytes == 8 * (12 + 20 + 15)
     assert traffic.flops == 120
+    out = torch.zeros(3, 5)
+    with Traffic() as traffic:
+        torch.mm(a, b, out=out)
+    assert traffic.bytes == 8 * (12 + 20 + 15)  # what is overwritten is not read
 
 
 def test_work_of_a_step_grows_in_proportion():

@@ -95,7 +95,7 @@ def test_without_penalties_it_is_ffjord(divergence, adjoint):
 
 @pytest.mark.parametrize("name", ["kinetic", "jacobian"])
 @pytest.mark.parametrize(
-    "method", [{}, {"method": "dopri5", "n_steps": None, "adjoint": True, "atol": 1e-3, "rtol": 1e-3}]
+    "method", [{}, {"method": "dopri5", "n_steps": None, "adjoint": True, "atol": 1e-2, "rtol": 1e-2}]
 )
 def test_each_penalty_takes_effect_and_is_reported(name, method):
     weights = {"kinetic": 0.0, "jacobian": 0.0, "batch_size": 64, "divergence": "exact"} | method
