@@ -16,8 +16,10 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import NullLocator
 
 from bench import pictures
 from bench.pictures import Arrays
@@ -151,6 +153,14 @@ def _panel(axis: Axes, part: pd.DataFrame, reference: str) -> None:
     axis.set(xscale="log", yscale="log")
     axis.set_ylim(bottom=FLOOR * 0.8)
     axis.grid(visible=True, which="major")
+    _drop_unseen_ticks(axis)
+
+
+def _drop_unseen_ticks(axis: Axes) -> None:
+    """No minor ticks where they only take time: they have no size, and no labels on an axis of more than a decade."""
+    for one, (low, high) in ((axis.xaxis, axis.get_xlim()), (axis.yaxis, axis.get_ylim())):
+        if high > 10 * low:
+            one.set_minor_locator(NullLocator())
 
 
 def _above(curve: Curve, best: float) -> Curve:
@@ -164,8 +174,8 @@ def _solver(axis: Axes, curves: Sequence[Curve], label: str) -> None:
         return
     solver, _, setting = label.partition(" (")
     look = style(solver)
-    for c in curves[:: math.ceil(len(curves) / THIN)]:
-        axis.plot(c.seconds, c.nll, color=look.colour, linewidth=0.5, alpha=0.35)
+    thin = [np.stack((c.seconds, c.nll), 1) for c in curves[:: math.ceil(len(curves) / THIN)]]
+    axis.add_collection(LineCollection(thin, colors=look.colour, linewidths=0.5, alpha=0.35, zorder=2))
     seconds, middle = median_curve(curves)
     axis.plot(
         seconds,

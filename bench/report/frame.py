@@ -12,6 +12,7 @@ import json
 import math
 import string
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -153,12 +154,10 @@ def _letter(i: int) -> str:
 
 def curve(trace: Sequence[Any]) -> Curve:
     """The entries of a trace that say when they were made, in order of time."""
-    entries = [entry.get for entry in trace if isinstance(entry, dict)]
-    found = [(_number(get("step")), _number(get("seconds")), _number(get("valid_nll"))) for get in entries]
-    points = np.array(found, dtype=float).reshape(-1, 3)
-    points = points[np.isfinite(points[:, 0]) & np.isfinite(points[:, 1])]
-    points = points[np.argsort(points[:, 1], kind="stable")]
-    return Curve(points[:, 0], points[:, 1], points[:, 2])
+    entries = [entry for entry in trace if isinstance(entry, dict)]
+    points = np.stack([_numbers([entry.get(name) for entry in entries]) for name in ("step", "seconds", "valid_nll")])
+    points = points[:, np.isfinite(points[:2]).all(0)]
+    return Curve(*points[:, np.argsort(points[1], kind="stable")])
 
 
 def _noisy(noise: Any) -> bool:
@@ -175,6 +174,15 @@ def _number(value: Any) -> float:
     if type(value) is float or type(value) is int:  # what JSON gives: a bool is neither
         return float(value) if abs(value) <= 1e300 else math.nan
     return math.nan
+
+
+def _numbers(values: list[Any]) -> np.ndarray:
+    """`_number` of each of `values`, at once where all of them are numbers."""
+    if set(map(type, values)) <= {float, int}:
+        with suppress(OverflowError):  # a whole number that no float can hold
+            found = np.array(values, dtype=float)
+            return np.where(np.abs(found) <= 1e300, found, math.nan)
+    return np.array([_number(value) for value in values], dtype=float)
 
 
 def _seed(value: Any) -> int:

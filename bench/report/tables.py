@@ -8,6 +8,7 @@ never dropped. Intervals need MIN_SEEDS seeds.
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
@@ -312,7 +313,7 @@ class Pair:
     reference: pd.DataFrame
     goal: Target | None
 
-    @property
+    @cached_property
     def both(self) -> pd.DataFrame:
         return pd.concat([self.solver, self.reference])
 
@@ -476,7 +477,8 @@ def sensitivity(group: Group, solver: str, reference: str) -> Table:
     pairs, _ = _pairs(group.frame, solver, reference)
     rows = []
     for pair in pairs:
-        goals = [target(pair.both, slack) for slack in SLACKS]
+        best = target(pair.both, 0.0)
+        goals = [best and replace(best, q=best.q + slack) for slack in SLACKS]
         rows.append((pair.dataset, [_ratio_cell(time_comparison(pair, goal)) for goal in goals]))
     title = f"{solver} / {reference}: seconds to q, by the tolerance in q"
     columns = [f"+{slack:g} nat" for slack in SLACKS]
