@@ -655,3 +655,12 @@ def test_many_records_take_seconds(tmp_path, n, limit):
         tables.all_of(one, "otflow")
     assert time.process_time() - begin < limit
     assert (len(table), problems) == (n, [])
+
+
+@pytest.mark.parametrize("odd", [math.inf, 1e301, -(10**400), True, "1.5", None, [1.0]])
+def test_what_is_no_number_in_a_trace_is_nan(odd):
+    trace = [{"step": i, "seconds": 3.0 - i, "valid_nll": v} for i, v in enumerate((2.0, odd, 1))]
+    found = frame.curve([*trace, {"step": 9, "seconds": odd, "valid_nll": 0.0}, "no entry"])
+    np.testing.assert_array_equal(found.step, [2, 1, 0])
+    np.testing.assert_array_equal(found.seconds, [1, 2, 3])
+    np.testing.assert_array_equal(found.nll, [1, math.nan, 2])
