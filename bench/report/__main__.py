@@ -157,7 +157,6 @@ def write_figures(drawn: Sequence[Drawn], folder: Path) -> list[Picture]:
         path = folder / slug(one.name)
         # no date: the same records give the same file
         one.figure.savefig(path.with_suffix(".pdf"), dpi=300, metadata={"CreationDate": None})
-        one.figure.set_layout_engine("none")  # it is laid out
         one.figure.savefig(path.with_suffix(".png"), dpi=200)
         figures.close(one.figure)
         shown.append(Picture.read(path.with_suffix(".png"), one.caption))
