@@ -41,8 +41,8 @@ speed: $(READY) ## time training steps and inference against their matrix produc
 check: $(READY) ## the gate on speed: counters, head against base (RUN='--against REV'), floors, history
 	@$(BIN)/python -m bench.check $(RUN)
 
-check-fast: $(READY) ## exact work counters against the committed ones
-	@$(BIN)/python -m bench.check --counters
+check-fast: $(READY) ## exact work counters, and the floors of the speed-ups
+	@$(BIN)/python -m bench.check --counters --floors
 
 lint: $(READY) ## ruff and mypy
 	@$(BIN)/python -m ruff check .

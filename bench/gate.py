@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ LIMIT = 0.05  # slower by so much is worth a failure
 QUADS = 12
 TARGET_SECONDS = 0.04  # of one timing
 MOST_CALLS = 20
+ANSWER_SECONDS = 120.0
 
 HEADLINES = tuple(f"{work} {shape}" for shape in SHAPES for work in WORKS)
 
@@ -108,6 +110,8 @@ class Side:
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         request = {"case": case, "calls": calls, "slow": self.slow.get(case, 0.0)}
+        patience = threading.Timer(ANSWER_SECONDS, self.process.kill)  # one that hangs would hang the gate
+        patience.start()
         try:
             self.process.stdin.write(json.dumps(request) + "\n")
             self.process.stdin.flush()
@@ -115,6 +119,8 @@ class Side:
         except (OSError, ValueError):
             self.process.kill()  # where it has not ended, it has said what is no reply
             raise NotMeasured(f"{case}: the worker ended, exit status {self.process.wait()}") from None
+        finally:
+            patience.cancel()
         if "error" in reply:
             raise NotMeasured(f"{case}: {reply['error']}")
         return float(reply["seconds"]) / calls
@@ -245,15 +251,15 @@ def _interval(values: Sequence[float]) -> Interval:
 def below(found: Sequence[SpeedUp], floors: Mapping[str, float]) -> list[str]:
     """A line for each headline whose speed-up, the interval's lower limit, is below its committed floor.
 
-    And for each floor that was not measured. Raises NotMeasured without floors.
+    A speed-up that is less for FFJORD's having become faster than in base is no failure: it is held to what it would
+    be with base's FFJORD. A line too for each floor that was not measured. Raises NotMeasured without floors.
     """
     if not floors:
         raise NotMeasured("there are no floors: commit them with --update")
     measured = {one.name: one for one in found}
     lines = [f"{name}: not measured, its floor is {floors[name]:g}" for name in floors if name not in measured]
     for name, one in measured.items():
-        if name in floors and not one.head.low >= floors[name]:
-            lines.append(
-                f"{name}: FFJORD / OT-Flow is {one.head.low:.2f} at least, below its floor of {floors[name]:g}"
-            )
+        low = one.head.low / min(1.0, one.ffjord.value)
+        if name in floors and not low >= floors[name]:
+            lines.append(f"{name}: FFJORD / OT-Flow is {low:.2f} at least, below its floor of {floors[name]:g}")
     return lines

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -120,6 +121,10 @@ def test_floors():
     (line,) = below([speed_up("step toy", 1.1)], floors)
     assert line.startswith("density toy: not measured")
     assert len(below([speed_up("step toy", float("nan")), speed_up("density toy", 2.5)], floors)) == 1
+    faster = replace(speed_up("step toy", 0.6), ffjord=Interval(0.5, 0.4, 0.6))  # 1.2 with base's FFJORD
+    assert below([faster, speed_up("density toy", 2.5)], floors) == []
+    slower = replace(speed_up("step toy", 0.9), ffjord=Interval(2.0, 1.9, 2.1))
+    assert len(below([slower, speed_up("density toy", 2.5)], floors)) == 1
     with pytest.raises(NotMeasured):
         below([], {})
 
@@ -180,6 +185,18 @@ def test_a_worker_that_talks_nonsense_is_not_measured(monkeypatch, tmp_path):
 @pytest.mark.parametrize("case", CASES)
 def test_every_case_can_be_built(case):
     assert gate_worker.timed(gate_worker.build(case), 1, 0.0) > 0
+
+
+def test_a_worker_that_hangs_is_given_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(gate, "ANSWER_SECONDS", 0.5)
+    (tmp_path / "hang.py").write_text("import time\ntime.sleep(60)\n")
+    monkeypatch.setattr(gate, "WORKER", tmp_path / "hang.py")
+    side = gate.Side(tmp_path)
+    try:
+        with pytest.raises(NotMeasured, match="the worker ended, exit status -9"):
+            side.seconds(STEP, 1)
+    finally:
+        side.close()
 
 
 def test_the_worker_answers_with_an_error_and_goes_on():
