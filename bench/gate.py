@@ -32,7 +32,7 @@ WORKER = Path(__file__).with_name("gate_worker.py")
 
 LIMIT = 0.05  # slower by so much is worth a failure
 QUADS = 12
-TARGET_SECONDS = 0.04  # of one timing
+TARGET_SECONDS = 0.025  # of one timing
 MOST_CALLS = 20
 ANSWER_SECONDS = 120.0
 
