@@ -31,7 +31,8 @@ METRICS = (
     *("l2_uvp", "uvp_2", "l2_uvp_inverse", "cosine"),
     *("kl_estimate", "relaxed_estimate_gap", "relaxed_objective_gap"),
     *("relaxation", "relaxed_cost_gap", "relaxed_kl_gap", "relaxed_l2_uvp", "relaxed_uvp_2", "hjb_residual"),
-    *("upwind_cost", "upwind_kl", "upwind_objective", "upwind_objective_backward"),
+    *("upwind_cost", "upwind_kl", "upwind_objective", "upwind_mass_error"),
+    *("upwind_cost_backward", "upwind_kl_backward", "upwind_objective_backward"),
 )
 EXTRA = ("test_rows", "estimate_seconds", "estimate_spread")  # costs that not every record has
 COSTS = tuple(dict.fromkeys([*(n for n in record.COST if not n.endswith(("_repeats", "step_seconds"))), *EXTRA]))
