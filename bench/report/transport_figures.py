@@ -1,11 +1,13 @@
 """The figures of transport problems: characteristics over each other, and errors against dimension."""
 
+import math
 from collections.abc import Iterator
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullLocator
 
 from bench.report import figures, tables, transport
 from bench.report.figures import WIDTH, Drawn, Shown, style
@@ -16,7 +18,6 @@ CURVES = 24  # characteristics drawn of each solver
 
 ERRORS = {  # column -> (label of the axis, factor to per cent)
     "l2_uvp": ("L2-UVP (%)", 1.0),
-    "uvp_2": ("L2-UVP of x1, x2 (%)", 1.0),
     "relaxed_uvp_2": ("L2-UVP of x1, x2,\nrelaxed (%)", 1.0),
     "estimate_gap": ("|cost gap| (%)", 100.0),
     "relaxed_objective_gap": ("|objective gap|,\nrelaxed (%)", 100.0),
@@ -59,10 +60,13 @@ def against_dimension(group: Group, family: str, reference: str) -> Drawn:
     """Map and cost errors against dimension, a curve per solver, in grey what others published."""
     part = group.frame[group.frame["family"] == family]
     names = [name for name in ERRORS if part[name].notna().any()]
-    figure, axes = plt.subplots(
-        1, len(names), figsize=(WIDTH * min(1, len(names) / 3), 2.1), squeeze=False, layout="constrained"
-    )
-    for axis, name in zip(axes[0], names, strict=True):
+    columns = min(2, len(names))
+    rows = math.ceil(len(names) / columns)
+    size = (WIDTH * columns / 2, 0.4 + 1.8 * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, layout="constrained")
+    for axis in axes.flat[len(names) :]:
+        axis.set_visible(False)
+    for axis, name in zip(axes.flat, names, strict=False):
         _errors(axis, part, name, reference)
         if family == transport.BENCHMARK and name == "l2_uvp":
             _published(axis, sorted({int(d) for d in part["dim"]}))
@@ -90,12 +94,17 @@ def _errors(axis: Axes, part: pd.DataFrame, name: str, reference: str) -> None:
     axis.set(xscale="log", yscale="log", xlabel="dimension", ylabel=label)
     dims = sorted(part["dim"].unique())
     axis.set_xticks(dims, [f"{d:.0f}" for d in dims])
+    axis.xaxis.set_minor_locator(NullLocator())
     axis.grid(visible=True, which="major")
 
 
 def _published(axis: Axes, dims: list[int]) -> None:
+    """The published values in grey, the two best of the highest dimension with their names."""
+    curves = []
     for method, cells in transport.published(dims):
-        values = [(d, cell.value) for d, cell in zip(dims, cells, strict=True) if cell.quoted]
-        xs, ys = zip(*values, strict=True)
+        xs, ys = zip(*[(d, c.value) for d, c in zip(dims, cells, strict=True) if c.quoted], strict=True)
         axis.plot(xs, ys, color="0.75", linewidth=0.8, marker=".", markersize=3, zorder=1)
-        axis.annotate(method.removesuffix(" (published)"), (xs[-1], ys[-1]), fontsize=5, color="0.5", va="center")
+        if xs[-1] == dims[-1]:
+            curves.append((ys[-1], method.removesuffix(" (published)")))
+    for value, method in sorted(curves)[:2]:
+        axis.annotate(f" {method}", (dims[-1], value), fontsize=6, color="0.45", va="center", annotation_clip=False)
