@@ -362,9 +362,9 @@ def test_help_and_configuration_do_without_torch(words: list[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["solver=nobody"], "error: no solver nobody: choose from ffjord, "),
+        (["solver=nobody"], "error: no solver nobody: choose from constant, "),
         (["dataset=nothing"], "error: no dataset nothing: choose from "),
-        (["suite=nothing"], "error: no suite nothing: choose from quick"),
+        (["suite=nothing"], "error: no suite nothing: choose from discretize, quick"),
         (["tuned=nothing"], "error: no tuned nothing: choose from "),
         (["colour=red"], "error: Could not override 'colour'."),
         (["-m", "suite=quick,tabular"], "error: suite takes one name"),
