@@ -199,7 +199,7 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("words", "limit"),
     [
         ("bench.status results={}", 10.0),
-        ("bench.report records={}/runs out={}/report", 10.0),
+        ("bench.report records={}/runs out={}/report", 20.0),  # 8.3 to 9.0 s where it was measured
     ],
 )
 def test_ten_thousand_records(words: str, limit: float, many: Path) -> None:
