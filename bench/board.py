@@ -9,7 +9,7 @@ from statistics import median
 from types import TracebackType
 from typing import Any
 
-from bench.record import FINE, Record, title
+from bench.record import FINE, Record, finite, title
 
 REFRESH_SECONDS = 1.0  # seldom: drawing takes time from the cell that is timed
 
@@ -31,7 +31,7 @@ class Pace:
 
     def learn(self, record: Record) -> None:
         seconds = record["cost"].get("wall_seconds")
-        if isinstance(seconds, int | float):
+        if finite(seconds):
             self._seconds[_kind(title(record["config"]))].append(float(seconds))
 
     def guess(self, cell: str) -> float | None:

@@ -239,8 +239,11 @@ class Word:
 
 def learn(board: Board, folders: set[Path]) -> None:
     """Tell the board how long the latest cells took."""
-    paths = [path for folder in folders for path in folder.glob("*.json")]
-    for path in sorted(paths, key=lambda path: path.stat().st_mtime)[-PAST_RECORDS:]:
+    ages = []
+    for path in (path for folder in folders for path in folder.glob("*.json")):
+        with suppress(OSError):  # moved away since, or a link to nowhere
+            ages.append((path.stat().st_mtime, path))
+    for _, path in sorted(ages)[-PAST_RECORDS:]:
         try:
             board.pace.learn(record.read(path))
         except (record.RecordError, OSError):
@@ -280,7 +283,8 @@ def explain(ended: Exit) -> tuple[str | None, str]:
         status, reason = ended.verdict
         return status, reason + said
     if ended.code < 0:
-        name = signal.Signals(-ended.code).name
+        names = {number.value: number.name for number in signal.Signals}
+        name = names.get(-ended.code, f"signal {-ended.code}")  # those between the first and last real-time have none
         if -ended.code in FROM_OUTSIDE:
             return None, f"ended by {name} from outside; the same command resumes it"
         return "crash", f"ended by {name}{said}"
@@ -291,7 +295,10 @@ def explain(ended: Exit) -> tuple[str | None, str]:
 
 @contextmanager
 def interrupts(message: str) -> Iterator[list[int]]:
-    """Within, the first Ctrl-C says `message`; each is noted in the list; SIGTERM and SIGHUP count twice: stop now."""
+    """Within, the first Ctrl-C says `message`; each is noted in the list; SIGTERM and SIGHUP count twice: stop now.
+
+    A SIGHUP that is ignored stays so: under nohup the sweep outlives its terminal.
+    """
     presses: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:
@@ -300,7 +307,10 @@ def interrupts(message: str) -> Iterator[list[int]]:
         if first and number == signal.SIGINT:
             os.write(2, f"\n{message}\n".encode())  # print is not reentrant
 
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    before = {number: signal.signal(number, note) for number in numbers}
     try:
         yield presses
     finally:

@@ -1,11 +1,12 @@
 """What a sweep is to do and what it is doing, in small files that another shell can read.
 
 <results>/.sweep/<id>.json             the plan: every cell's key, title and overrides; stays, for the next look
-<results>/.sweep/<id>.now.<pid>.json   the cells that the launcher <pid> runs; gone when it is
+<results>/.sweep/<id>.now.<machine>.<pid>.json   the cells that the launcher <pid> of <machine> runs; gone when it is
 """
 
 import json
 import os
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -15,6 +16,7 @@ from typing import Any
 from bench import record
 
 SCHEMA = 1
+FOREIGN_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def read_all(results: Path) -> tuple[list[Plan], list[str]]:
 
 def note(results: Path, plan: Plan, running: Mapping[str, str]) -> None:
     """Say which cells this process runs, key -> when it began; none: nothing is left behind. Raises OSError."""
-    path = folder(results) / f"{plan.id}.now.{os.getpid()}.json"
+    path = folder(results) / f"{plan.id}.now.{record.machine()}.{os.getpid()}.json"
     if running:
         record.write_over(path, json.dumps(running).encode())
     else:
@@ -90,12 +92,16 @@ def note(results: Path, plan: Plan, running: Mapping[str, str]) -> None:
 
 
 def running(results: Path, plan: Plan) -> dict[str, str]:
-    """The cells that launchers on this machine run: key -> when it began. What a dead launcher left is removed."""
+    """The cells that launchers run: key -> when it began. What a dead launcher of this machine left is removed.
+
+    Whether one of another machine lives cannot be told from here: its word is taken for FOREIGN_SECONDS.
+    """
     found: dict[str, str] = {}
     for path in folder(results).glob(f"{plan.id}.now.*.json"):
-        pid = path.name.split(".")[-2]
+        machine, pid = path.name.split(".")[-3:-1]
         with suppress(OSError, ValueError, TypeError):
-            if record.alive(pid):
+            here = machine == record.machine()
+            if record.alive(pid) if here else time.time() - path.stat().st_mtime < FOREIGN_SECONDS:
                 found.update(_texts(json.loads(path.read_bytes())))
             else:
                 path.unlink()

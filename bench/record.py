@@ -166,9 +166,12 @@ def write_over(path: Path, content: "bytes | memoryview") -> None:
 
 
 def probe(folder: Path) -> None:
-    """Make `folder`, and raise OSError where no file can be written there."""
-    with _temporary(folder / "probe", b""):
-        pass
+    """Make `folder`, and raise OSError where no record can be written there: not every file system has hard links."""
+    with _temporary(folder / "probe", b"") as whole:
+        link = whole.with_name(f"link.{whole.name}")
+        link.unlink(missing_ok=True)
+        os.link(whole, link)
+        link.unlink()
 
 
 @contextmanager
@@ -284,15 +287,22 @@ def check(record: Any) -> None:
     ):
         if not isinstance(record[name], kind):
             raise ValueError(f"{name} is not a {kind.__name__}")
+    for name in ("solver", "dataset"):
+        part = record["config"].get(name)
+        if not isinstance(part, dict) or not isinstance(part.get("_target_"), str):
+            raise ValueError(f"config names no {name}")
+    if "seed" not in record["config"]:
+        raise ValueError("config names no seed")
     for name, value in record["metrics"].items():
-        if value is not None and not _finite(value):
+        if value is not None and not finite(value):
             raise ValueError(f"metric {name} is {value!r}, not a finite number or null")
     for name, value in record["certificates"].items():
         if not isinstance(value, dict) or set(value) != {"value", "limit", "ok"}:
             raise ValueError(f"certificate {name} is not {{value, limit, ok}}")
 
 
-def _finite(value: Any) -> bool:
+def finite(value: Any) -> bool:
+    """Whether `value` is a number that a float can hold, and no infinity."""
     with suppress(OverflowError):  # a whole number that no float can hold
         return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
     return False

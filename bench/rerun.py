@@ -121,13 +121,16 @@ def run(cells: Mapping[str, Sequence[str]], others: Sequence[str]) -> list[str]:
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
 
+    from bench.run import lenient
+
     try:
+        others = [word for given in others for word in lenient(given)]  # as on the command line of bench.run
         with initialize_config_dir(str(CONF), version_base="1.3"):
             cfg = compose("config", list(others), return_hydra_config=True)
             launcher = hydra.utils.instantiate(cfg.hydra.launcher)
             loader = GlobalHydra.instance().hydra.config_loader  # type: ignore[union-attr]
             launcher.setup(hydra_context=SimpleNamespace(config_loader=loader), task_function=None, config=cfg)
-            given = [word for word in others if not word.startswith("hydra")]
+            given = [word for word in others if not word.lstrip("+~").startswith("hydra")]
             jobs: list[Job] = launcher.jobs([[*overrides, *given] for overrides in cells.values()])
     except HydraException as error:
         raise BadInput(str(error).splitlines()[0]) from None
@@ -158,8 +161,8 @@ def supersede_all(fresh: Path, runs: Path) -> None:
 def aside(path: Path) -> None:
     """Keep the record `path` under a second name, the first that is free. Nothing to do where it has one already."""
     with suppress(FileNotFoundError):
-        if path.stat().st_nlink > 1:  # a crash came between this and the record that takes its place
-            return
+        if any(path.samefile(kept) for kept in path.parent.glob(f"{path.name}.superseded.*")):
+            return  # a crash came between this and the record that takes its place
         for n in range(1, 1_000_000):
             with suppress(FileExistsError):
                 os.link(path, f"{path}.superseded.{n}")

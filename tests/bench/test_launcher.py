@@ -1,4 +1,5 @@
 import io
+import json
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ from bench import env, launcher, plan, process, record
 from bench.launcher import Job, cpu_sets, explain, sweep
 from bench.process import Exit, Limits
 from bench.record import BadInput
+from tests.bench import fake_records
 from tests.stub_job import config_of
 
 ROOT = Path(__file__).parents[2]
@@ -268,6 +270,29 @@ def test_the_reason_is_the_last_thing_said_and_not_long() -> None:
     assert status == "crash"
     assert reason.endswith("bbb")
     assert len(reason) < 400
+
+
+def test_a_signal_without_a_name() -> None:
+    assert explain(Exit(-40, None, "")) == ("crash", "ended by signal 40")
+
+
+def test_what_is_no_record_does_not_stop_a_sweep(tmp_path: Path) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "gone.json").symlink_to("nowhere")
+    for seed, wrong in enumerate(({"config": {}}, {"cost": {"wall_seconds": 10**400}})):
+        made = {**fake_records.make(seed=seed, trace=[]), **wrong}
+        (tmp_path / "runs" / f"{made['key']}.json").write_text(json.dumps(made))
+    assert run(job(tmp_path))[0] == ["ok"]
+
+
+def test_under_nohup_a_sweep_outlives_its_terminal() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with launcher.interrupts("") as presses:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert presses == []
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 # -- a launcher that is interrupted or killed

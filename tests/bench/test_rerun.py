@@ -58,6 +58,8 @@ def test_nothing_is_lost_when_a_record_is_superseded(tmp_path: Path) -> None:
     one = fake_records.make(reason="0")
     path = runs / f"{one['key']}.json"
     record.write(runs, one)
+    second = path.with_name(f"{path.name}.tmp.{record.machine()}.999999999")
+    os.link(path, second)  # of a process that was killed before it removed this
     (runs / f"{one['key']}.npz").write_text("old")
     for n in (1, 2):
         record.write(fresh, {**one, "reason": str(n)})
@@ -69,6 +71,7 @@ def test_nothing_is_lost_when_a_record_is_superseded(tmp_path: Path) -> None:
         json.loads(Path(f"{path}{suffix}").read_text())["reason"] for suffix in (".superseded.1", ".superseded.2", "")
     ]
     assert reasons == ["0", "1", "2"]
+    record.sweep_stale(runs)
     assert len(list(runs.iterdir())) == 4
     assert list(fresh.iterdir()) == []
     assert len(record.read_all([runs])[0]) == 1
@@ -92,6 +95,21 @@ def test_failed_cells_run_again(tmp_path: Path) -> None:
     assert {found[f"{one['key']}.json.superseded.1"]["reason"] for one in (mended, still)} == {"as it was"}
     assert len(found) == 5
     assert list((results / ".rerun" / "runs").iterdir()) == []
+
+
+def test_cells_run_again_on_a_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, Any] = {}
+
+    def sweep(jobs: Any, module: str, request: Any) -> list[str]:
+        seen.update(words=jobs[0].overrides, request=request)
+        return ["ok"]
+
+    monkeypatch.setattr("bench.cluster.sweep", sweep)
+    crashed(tmp_path, "tuned=none")
+    given = ["hydra/launcher=submitit_slurm", "+hydra.launcher.parameters.partition=long"]
+    assert rerun.main([f"results={tmp_path}", "failed=true", *given]) == 0
+    assert seen["request"].parameters["partition"] == "long"
+    assert not [word for word in seen["words"] if "launcher" in word]
 
 
 def test_bad_input_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

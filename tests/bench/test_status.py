@@ -73,8 +73,18 @@ def test_nothing_to_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
 
 def test_what_a_dead_launcher_ran_is_not_running(tmp_path: Path) -> None:
     one = planned(tmp_path, [fake_records.make()])
-    left = tmp_path / ".sweep" / f"{one.id}.now.999999999.json"
+    left = tmp_path / ".sweep" / f"{one.id}.now.{record.machine()}.999999999.json"
     left.write_text('{"x": "y"}')
+    assert plan.running(tmp_path, one) == {}
+    assert not left.exists()
+
+
+def test_what_a_launcher_of_another_machine_runs_is_believed_for_a_day(tmp_path: Path) -> None:
+    one = planned(tmp_path, [fake_records.make()])
+    left = tmp_path / ".sweep" / f"{one.id}.now.{'0' * 8}.999999999.json"
+    left.write_text('{"x": "y"}')
+    assert plan.running(tmp_path, one) == {"x": "y"}
+    os.utime(left, (1e9, 1e9))
     assert plan.running(tmp_path, one) == {}
     assert not left.exists()
 
