@@ -1,15 +1,24 @@
 """Statistics of runs: arrays and a numpy rng in, numbers out.
 
 Seconds and losses: smaller is better throughout. "Strata" are a sequence of arrays, one a dataset, with one value
-a seed each; a (datasets, seeds) matrix is one too. Intervals are percentile bootstrap intervals in which each
-stratum is resampled by itself (Agarwal et al. 2021, "Deep RL at the edge of the statistical precipice", section
-4.1). With three or four seeds they cannot reach beyond the smallest and largest value, and cover less than their
-level says.
+a seed each; a (datasets, seeds) matrix is one too. Intervals are bootstrap intervals in which each stratum is resampled
+by itself (Agarwal et al. 2021, "Deep RL at the edge of the statistical precipice", section 4.1), but where they fail:
+
+- No resample of a median reaches beyond the smallest and largest value, so of three values it would cover 3/4 of the
+  time. Below SMALL values a stratum, intervals of medians are Student's t, of logarithms where `log` says so.
+- Resamples of n values scatter less than n values do, by (n - 1) / n. Intervals of means are expanded by that, and
+  there is none below FREEDOM degrees of freedom: of one dataset with three or four seeds.
+- Where no pair of seeds is the other way round, resamples of a probability of improvement have no spread at all: its
+  interval is Newcombe's, which resamples nothing.
+
+tests/bench/test_stats.py measures what they cover at 3, 5 and 10 seeds: 90 to 97 % at nominal 95 %, with two
+exceptions. `geometric_mean_ratio` of four datasets, whose medians are coarse, covers 99 % from five seeds on;
+`interquartile_mean` of two datasets with three seeds 89 %.
 """
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -17,16 +26,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
+from scipy.special import ndtr, ndtri, stdtrit
 
 Array = NDArray[np.floating]
 Strata = Sequence[Array] | Array
 
 DRAWS = 2000
 LEVEL = 0.95
+SMALL = 5  # values a stratum, from which on medians are bootstrapped
+FREEDOM = 4  # degrees of freedom, from which on other statistics are
 
 
 class Interval(NamedTuple):
-    """An estimate and its confidence interval; `low` and `high` are NaN where there was one value a stratum."""
+    """An estimate and its confidence interval; `low` and `high` are NaN where there are too few values for one."""
 
     value: float
     low: float
@@ -34,38 +46,55 @@ class Interval(NamedTuple):
 
 
 def bootstrap(statistic: Callable[..., Array], strata: Strata, rng: Generator, level: float = LEVEL) -> Interval:
-    """`statistic` of the strata with its percentile bootstrap interval (Efron and Tibshirani 1993, section 13.3).
+    """`statistic` of the strata with its expanded percentile interval (Hesterberg 2015, The American Statistician 69).
 
-    `statistic(*strata)` takes arrays (DRAWS, n_i), one a stratum, and gives (DRAWS,).
+    `statistic(*strata)` takes arrays (DRAWS, n_i), one a stratum, and gives (DRAWS,). The tails cut are
+    Phi(-sqrt(n / (n - 1)) t), with n the mean stratum and t the quantile of Student's t of sum(n_i - 1) degrees of
+    freedom: those of the plain percentile interval as n grows.
     """
     rows = [_values(stratum) for stratum in strata]
     value = statistic(*(row[None] for row in rows)).item()
-    if all(len(row) == 1 for row in rows):
+    freedom = sum(len(row) - 1 for row in rows)
+    if freedom < FREEDOM:
         return Interval(value, math.nan, math.nan)
     resampled = (row[_indices(len(row), rng)] for row in rows)
-    return Interval(value, *_ends(statistic(*resampled), level))
+    drawn = statistic(*resampled)
+    tail = ndtr(stdtrit(freedom, (1 - level) / 2) * math.sqrt(1 + len(rows) / freedom))
+    return Interval(value, *_ends(drawn, float(tail)))
 
 
-def of_medians(function: Callable[..., Array], strata: Strata, rng: Generator, level: float = LEVEL) -> Interval:
-    """`bootstrap` of a function of the strata's medians, to the digit, without making the resamples.
+def contrast(weights: Sequence[float], strata: Strata, rng: Generator, level: float = LEVEL, *, log: bool) -> Interval:
+    """sum_i weights_i median(strata_i); with `log` prod_i median(strata_i)^weights_i, of positive values.
 
-    `function(*medians)` takes arrays (k,), one a stratum, and gives (k,).
+    From SMALL values a stratum its plain percentile bootstrap interval (Efron and Tibshirani 1993, 13.3). Below, that
+    of the contrast of means, with `log` of logarithms, by Student's t with Welch and Satterthwaite's degrees of
+    freedom, widened to hold the contrast of medians; strata of one value scatter like nothing.
     """
-    rows = [_values(stratum) for stratum in strata]
-    value = function(*(np.median(row, keepdims=True) for row in rows)).item()
+    rows = [(_positive if log else _values)(stratum) for stratum in strata]
+    scale, back = (np.log, math.exp) if log else (np.asarray, float)
+
+    def of(medians: Iterable[Any]) -> Array:
+        return np.asarray(sum(w * scale(middle) for w, middle in zip(weights, medians, strict=True)))
+
+    value = of(np.median(row) for row in rows).item()
     if all(len(row) == 1 for row in rows):
-        return Interval(value, math.nan, math.nan)
-    return Interval(value, *_ends(function(*(_resampled_medians(row, rng) for row in rows)), level))
+        low = high = math.nan
+    elif min(len(row) for row in rows) < SMALL:
+        low, high = _welch(weights, [scale(row) for row in rows], level)
+        low, high = min(low, value), max(high, value)
+    else:
+        low, high = _ends(of(_resampled_medians(row, rng) for row in rows), (1 - level) / 2)
+    return Interval(back(value), back(low), back(high))
 
 
-def median(values: Array, rng: Generator, level: float = LEVEL) -> Interval:
-    """Median of values (n,)."""
-    return of_medians(lambda x: x, [values], rng, level)
+def median(values: Array, rng: Generator, level: float = LEVEL, *, log: bool = False) -> Interval:
+    """Median of values (n,); `log` keeps the interval of a few positive values positive."""
+    return contrast([1.0], [values], rng, level, log=log)
 
 
 def ratio_of_medians(a: Array, b: Array, rng: Generator, level: float = LEVEL) -> Interval:
     """median(a) / median(b) of independent a (n,) and b (m,), all positive: how many times slower a is."""
-    return of_medians(lambda x, y: x / y, [_positive(a), _positive(b)], rng, level)
+    return contrast([1.0, -1.0], [a, b], rng, level, log=True)
 
 
 def paired_ratio(a: Array, b: Array, rng: Generator, level: float = LEVEL) -> Interval:
@@ -73,7 +102,7 @@ def paired_ratio(a: Array, b: Array, rng: Generator, level: float = LEVEL) -> In
     if len(a) != len(b):
         raise ValueError(f"{len(a)} timings against {len(b)}: pairs need as many of both")
     logs = np.log(_positive(a) / _positive(b))
-    return of_medians(np.exp, [logs], rng, level)
+    return Interval(*map(math.exp, contrast([1.0], [logs], rng, level, log=False)))
 
 
 def geometric_mean_ratio(a: Strata, b: Strata, rng: Generator, level: float = LEVEL) -> Interval:
@@ -84,12 +113,8 @@ def geometric_mean_ratio(a: Strata, b: Strata, rng: Generator, level: float = LE
     """
     if len(a) != len(b):
         raise ValueError(f"{len(a)} datasets against {len(b)}: give the same datasets in the same order")
-
-    def function(*medians: Array) -> Array:
-        logs = np.log(medians)
-        return np.exp(np.mean(logs[: len(a)], 0) - np.mean(logs[len(a) :], 0))
-
-    return of_medians(function, [*map(_positive, a), *map(_positive, b)], rng, level)
+    weights = [1 / len(a)] * len(a) + [-1 / len(a)] * len(a)
+    return contrast(weights, [*a, *b], rng, level, log=True)
 
 
 def interquartile_mean(scores: Strata, rng: Generator, level: float = LEVEL) -> Interval:
@@ -103,20 +128,26 @@ def interquartile_mean(scores: Strata, rng: Generator, level: float = LEVEL) -> 
     return bootstrap(statistic, scores, rng, level)
 
 
-def probability_of_improvement(a: Strata, b: Strata, rng: Generator, level: float = LEVEL) -> Interval:
+def probability_of_improvement(a: Strata, b: Strata, level: float = LEVEL) -> Interval:
     """Mean over datasets of P(a_d < b_d) + 1/2 P(a_d = b_d), over all pairs of seeds: how often a beats b.
 
-    Agarwal et al. 2021, section 4.3 (there larger is better): Mann and Whitney's U over the number of pairs.
+    Agarwal et al. 2021, section 4.3 (there larger is better): Mann and Whitney's U over the number of pairs. The
+    interval is that of the theta with |theta - estimate| <= z sd(theta), sd^2 the mean of Newcombe's over the datasets
+    (2006, Statistics in Medicine 25, part 2, method 5): as the variance of U is concave in theta, datasets that differ
+    in theta make it too wide, not too narrow.
     """
     if len(a) != len(b):
         raise ValueError(f"{len(a)} datasets against {len(b)}: give the same datasets in the same order")
-
-    def statistic(*rows: Array) -> Array:
-        pairs = zip(rows[: len(a)], rows[len(a) :], strict=True)
-        wins = [0.5 + 0.5 * np.sign(y[:, None, :] - x[:, :, None]).mean((1, 2)) for x, y in pairs]
-        return np.mean(wins, 0)
-
-    return bootstrap(statistic, [*a, *b], rng, level)
+    pairs = [(_values(x), _values(y)) for x, y in zip(a, b, strict=True)]
+    value = np.mean([0.5 + 0.5 * np.sign(y[None, :] - x[:, None]).mean() for x, y in pairs]).item()
+    if all(len(x) == len(y) == 1 for x, y in pairs):
+        return Interval(value, math.nan, math.nan)
+    theta = np.linspace(0, 1, 10_001)
+    more = (1 - theta) / (2 - theta) + theta / (1 + theta)
+    variances = [theta * (1 - theta) * (1 + ((len(x) + len(y)) / 2 - 1) * more) / (len(x) * len(y)) for x, y in pairs]
+    spread = -ndtri((1 - level) / 2) * np.sqrt(np.sum(variances, 0)) / len(pairs)
+    likely = theta[np.abs(theta - value) <= spread + 1e-9]
+    return Interval(value, min(likely[0].item(), value), max(likely[-1].item(), value))
 
 
 def performance_profile(seconds: Array, taus: Array) -> Array:
@@ -132,6 +163,39 @@ def performance_profile(seconds: Array, taus: Array) -> Array:
     ratios = np.full_like(times, np.inf)
     np.divide(times, best, out=ratios, where=np.isfinite(times))
     return (ratios[:, :, None] <= np.asarray(taus)[None, None, :]).mean(1)
+
+
+def data_profile(costs: Array, budgets: Array) -> Array:
+    """d_s(kappa), the share of problems that a solver has solved for at most kappa (More and Wild 2009, eq. 2.8).
+
+    `costs` (solvers, problems) are in units of the problem's own (evaluations, or seconds of its cheapest solver's
+    step), inf where a solver failed; `budgets` (k,); gives (solvers, k).
+    """
+    spent = np.asarray(costs, float)
+    if np.isnan(spent).any():
+        raise ValueError("costs must be numbers; write a run that failed as inf")
+    return (spent[:, :, None] <= np.asarray(budgets)[None, None, :]).mean(1)
+
+
+def mean_ranks(scores: Array, rng: Generator, level: float = LEVEL) -> list[Interval]:
+    """Mean rank of each solver over problems, 1 the best, ties shared, with its interval over problems resampled.
+
+    `scores` (solvers, problems), inf where a solver failed. The ranks of a critical-difference diagram (Demsar 2006,
+    JMLR 7, section 3.2.2). With fewer than about ten problems, the interval is of these problems' kin and no others.
+    """
+    ranks = _ranks(np.asarray(scores, float))
+    return [bootstrap(lambda drawn: drawn.mean(-1), [row], np.random.default_rng(rng.integers(2**63)), level)
+            for row in ranks]  # fmt: skip
+
+
+def critical_difference(solvers: int, problems: int, level: float = LEVEL) -> float:
+    """What two mean ranks must differ by, after Nemenyi: q sqrt(k (k + 1) / (6 N)) (Demsar 2006, section 3.2.2)."""
+    from scipy.stats import studentized_range  # takes a second to import
+
+    if solvers < 2 or problems < 1:
+        raise ValueError(f"{solvers} solvers on {problems} problems have no ranking")
+    q = float(studentized_range.ppf(level, solvers, np.inf)) / math.sqrt(2)
+    return q * math.sqrt(solvers * (solvers + 1) / (6 * problems))
 
 
 def time_to_target(seconds: Array, values: Array, target: float) -> float | None:
@@ -166,8 +230,29 @@ def not_converged(seconds: Array, values: Array, gain: float = 0.02) -> bool:
     return not math.isfinite(best) or _best(losses[times <= 0.75 * times[-1]]) - best > gain
 
 
-def _ends(drawn: Array, level: float) -> tuple[float, float]:
-    tail = (1 - level) / 2
+def _ranks(scores: Array) -> Array:
+    """Rank of each solver on each problem, (solvers, problems): those below it, and half of those beside it."""
+    if np.isnan(scores).any() or scores.ndim != 2 or scores.size == 0:
+        raise ValueError("scores must be a matrix (solvers, problems) of numbers; write a run that failed as inf")
+    below = (scores[None] < scores[:, None]).sum(1)
+    beside = (scores[None] == scores[:, None]).sum(1)
+    return below + (beside + 1) / 2
+
+
+def _welch(weights: Sequence[float], rows: Sequence[Array], level: float) -> tuple[float, float]:
+    """Ends of the interval of sum_i w_i mean(row_i) (Welch 1947)."""
+    middle = sum(w * row.mean().item() for w, row in zip(weights, rows, strict=True))
+    parts = [(w * w * row.var(ddof=1).item() / len(row), len(row) - 1) for w, row in zip(weights, rows, strict=True)
+             if len(row) > 1]  # fmt: skip
+    total = sum(part for part, _ in parts)
+    if total == 0:
+        return middle, middle
+    freedom = total**2 / sum(part**2 / n for part, n in parts)
+    half = float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt(total)
+    return middle - half, middle + half
+
+
+def _ends(drawn: Array, tail: float) -> tuple[float, float]:
     low, high = np.quantile(drawn, (tail, 1 - tail))
     return low.item(), high.item()
 

@@ -28,8 +28,9 @@ MMD_FLOOR = 1e-6  # 10,000 rows of two or three dimensions scatter by 1e-5, even
 NEVER_RAN = ("unfit", "not_installed")  # no failure to reach q: such a solver is left out of the ratios, by name
 
 LEGEND = (
-    f"Medians over seeds; ± is half of the {stats.LEVEL:.0%} bootstrap interval; none below {MIN_SEEDS} finished "
-    "seeds. Bold: the best, where its interval lies below the others (times: among those that reach q).",
+    f"Medians over seeds; ± is half of the {stats.LEVEL:.0%} interval, by Student's t below {stats.SMALL} finished "
+    f"seeds, by the bootstrap from there; none below {MIN_SEEDS}. Bold: the best, where its interval lies below the "
+    "others (times: among those that reach q).",
     "†: a certificate failed; the number is void and ranked nowhere.",
     f"q: the largest median best validation NLL of the compared solvers, + {SLACK} nat; reached "
     "at the first of two successive validations at or below it, or at the only one. *: runs that did not reach it, "
@@ -81,6 +82,7 @@ class Quantity:
     spread: bool = False
     ranked: bool = True
     timed: bool = False  # ranked only among those that reach the target: nobody is fast by being wrong
+    positive: bool = False  # never 0, so that its interval is of logarithms
 
 
 def significant(value: float) -> str:
@@ -123,10 +125,10 @@ QUALITY = (
     Quantity("inverse\nerror", column("inverse_error_mean"), significant, SAMPLES),
 )
 SIZE = Quantity("params", column("parameters"), whole, ranked=False)
-STEP = Quantity("ms a\nstep", column("seconds_per_step", 1e3), significant, timed=True)
+STEP = Quantity("ms a\nstep", column("seconds_per_step", 1e3), significant, timed=True, positive=True)
 WORK = Quantity("NFE a\nstep", evaluations, significant, ranked=False)
-DENSITY_TIME = Quantity("density\n(s)", whole_set("evaluate_seconds"), significant, DENSITY, timed=True)
-SAMPLE_TIME = Quantity("samples\n(s)", whole_set("sample_seconds"), significant, SAMPLES, timed=True)
+DENSITY_TIME = Quantity("density\n(s)", whole_set("evaluate_seconds"), significant, DENSITY, timed=True, positive=True)
+SAMPLE_TIME = Quantity("samples\n(s)", whole_set("sample_seconds"), significant, SAMPLES, timed=True, positive=True)
 COST = (STEP, WORK, DENSITY_TIME, SAMPLE_TIME)
 ESTIMATE_TIME = Quantity("density\n(estimated)", column("estimate_seconds"), significant, ranked=False)
 RATIOS = (SIZE, STEP, DENSITY_TIME, SAMPLE_TIME)
@@ -244,7 +246,7 @@ def cell_of(runs: pd.DataFrame, quantity: Quantity) -> Cell:
     values = _values(runs, quantity)
     if not len(values):
         return NOTHING
-    found = _interval(lambda: stats.median(values, _rng()), len(values))
+    found = _interval(lambda: stats.median(values, _rng(), log=quantity.positive), len(values))
     text = quantity.show(found.value)
     if quantity.spread and not math.isnan(found.low):
         text += f" ±{quantity.show((found.high - found.low) / 2)}"
@@ -265,7 +267,7 @@ def _time_cell(runs: pd.DataFrame, time: Times) -> Cell:
         best = _best(runs)
         text = "not reached" if math.isnan(best) else f"best {nats(best)}*"
         return Cell(text, void=void)
-    found = _interval(lambda: stats.median(time.seconds, _rng()), len(time.seconds))
+    found = _interval(lambda: stats.median(time.seconds, _rng(), log=True), len(time.seconds))
     part = "" if time.reached.all() else f"\n({time.reached.sum()} of {len(time.reached)})"
     return Cell(significant(found.value) + time.mark + part, *found, void=void)
 
@@ -559,7 +561,7 @@ def _interval(estimate: Callable[[], Interval], seeds: int) -> Interval:
 
 def _with_interval(found: Interval, mark: str) -> str:
     text = significant(found.value) + mark
-    if math.isnan(found.low) or found.low == found.high:
+    if math.isnan(found.low) or math.isclose(found.low, found.high):
         return text
     return f"{text} [{significant(found.low)}, {significant(found.high)}]"
 
