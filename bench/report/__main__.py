@@ -1,8 +1,10 @@
-"""Records -> tables, figures and one page:   python -m bench.report [records=DIR[,DIR...]] [out=DIR] [reference=SOLVER]
+"""Records -> tables, figures and one page:   python -m bench.report [records=DIR[,DIR...]] [out=DIR] [...]
 
 records     folders to read; default results/runs and every folder of results/reference
 out         folder to write; default results/report
 reference   the solver that ratios are over; default otflow
+allow       what may differ between runs in one table, and is said in each: any of bench.report.lint.NAMES, as in
+            allow=threads,seeds; default nothing
 
 Exit code 0; 1 if there is nothing to report; 2 if a file among the records is not one (it is named and left out).
 """
@@ -33,6 +35,7 @@ class Options:
     records: tuple[Path, ...]
     out: Path = Path("results/report")
     reference: str = "otflow"
+    allow: tuple[str, ...] = ()
 
 
 class Usage(ValueError):
@@ -54,13 +57,16 @@ def main(arguments: Sequence[str]) -> int:
 def parse(arguments: Sequence[str]) -> Options:
     """Options from key=value arguments. Raises Usage, naming what it does not know."""
     given = {name: value for name, _, value in (a.partition("=") for a in arguments)}
-    if wrong := [name for name in given if name not in ("records", "out", "reference") or not given[name]]:
-        raise Usage(f"cannot use {', '.join(wrong)}: give records=DIR[,DIR...], out=DIR or reference=SOLVER")
+    if wrong := [name for name in given if name not in ("records", "out", "reference", "allow") or not given[name]]:
+        raise Usage(f"cannot use {', '.join(wrong)}: give records=DIR[,DIR...], out=DIR, reference= or allow=")
+    allow = tuple(given["allow"].split(",")) if "allow" in given else ()
+    if unknown := [name for name in allow if name not in lint.NAMES]:
+        raise Usage(f"cannot allow {', '.join(unknown)} to differ: choose from {', '.join(lint.NAMES)}")
     folders = tuple(Path(p) for p in given["records"].split(",")) if "records" in given else default_folders()
     if missing := [str(f) for f in folders if not f.is_dir()]:
         raise Usage(f"no such folder: {', '.join(missing)}")
     chosen = {"out": Path(given["out"])} if "out" in given else {}
-    return Options(folders, reference=given.get("reference", "otflow"), **chosen)
+    return Options(folders, reference=given.get("reference", "otflow"), allow=allow, **chosen)
 
 
 def default_folders() -> tuple[Path, ...]:
@@ -80,7 +86,7 @@ def report(options: Options) -> int:
     if records.empty:
         first = f" ({problems[0]})" if problems else ""
         raise Usage(f"no records in {read}{first}: run `python -m bench.run` first")
-    groups = lint.groups(records)
+    groups = lint.groups(records, options.allow)
     console.print(Text(f"{len(records)} records from {read}: {page.statuses(records)}\n"))
     clear(options.out / "tables", (".md", ".tex", ".csv"))
     clear(options.out / "figures", (".pdf", ".png"))

@@ -2,7 +2,8 @@
 
 Columns: `key`, `folder`, `solver`, `dataset`, `setting` (what sets it apart from other settings of this solver on this
 dataset), `label` (the solver, with a letter where it has several settings), `seed`, `status`, `reason`, the environment
-(lint.ENVIRONMENT), `noisy`, `budget`, `protocol` (validation and dataset, as JSON), `budget_seconds`, `commit`,
+(lint.ENVIRONMENT), `noisy`, `budget`, `protocol` (validation and dataset, as JSON), `tolerance` (of an adaptive
+integrator, as a power of ten; empty for others), `tuning` (what its settings cost to find), `budget_seconds`, `commit`,
 `failed` (names of failed certificates), `test_rows` (of the whole test set; where no record tells, the most that any
 run evaluated), `family` and `dim` (of a dataset that comes in several dimensions, else its name and NaN), `curve` (a
 Curve), and every metric and cost of the record under its own name, NaN where absent.
@@ -121,6 +122,8 @@ def _row(one: Record, folder: Path) -> dict[str, Any]:
         "noisy": _noisy(env.get("noise")),
         "budget": _budget(budget),
         "protocol": canonical({"validation": config.get("validation"), "dataset": dataset}),
+        "tolerance": _tolerance(solver),
+        "tuning": _text(config.get("tuning"), "none"),
         "budget_seconds": _number(budget.get("seconds")),
         "failed": [clean(name, 40) for name, made in one["certificates"].items() if made["ok"] is False],
         "curve": curve(one["trace"]),
@@ -168,6 +171,13 @@ def _noisy(noise: Any) -> bool:
 
 def _budget(budget: Mapping[str, Any]) -> str:
     return clean(", ".join(f"{float(v):.12g} {k}" for k, v in sorted(budget.items()) if v is not None), 80) or "none"
+
+
+def _tolerance(solver: Mapping[str, Any]) -> str:
+    """The decade of the tightest tolerance of `solver`'s integrator; empty where it has none."""
+    found = [_number(solver.get(name)) for name in ("atol", "rtol")]
+    tight = min((value for value in found if value > 0), default=math.nan)
+    return "" if math.isnan(tight) else f"1e{math.floor(math.log10(tight) + 1e-9)}"
 
 
 def _number(value: Any) -> float:

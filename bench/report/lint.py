@@ -1,22 +1,34 @@
-"""What may be compared with what: records of another environment, budget or protocol are reported apart."""
+"""What may be compared with what.
+
+Records of another environment, budget or protocol are reported apart, in groups. Within a group, solvers that were
+given another tolerance, tuning budget or set of seeds than their rivals are shown, but nothing is ranked there. Either
+can be overridden by name, and each table then says so.
+"""
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from bench.report.frame import UNKNOWN, canonical, clean, flat
+from bench.report.frame import BASELINE, UNKNOWN, canonical, clean, flat
+from bench.report.render import Table
 
 ENVIRONMENT = ("device", "cpu", "threads", "dtype", "launcher", "slots", "allocator", "torch")
 WITHIN = ("budget", "protocol")  # these may differ between problems, not within one
+RANKED = ("tolerance", "tuning", "seeds")  # what those that are ranked against each other on a problem share
+NAMES = (*ENVIRONMENT, *WITHIN, *RANKED)  # what may be overridden
+NEVER_RAN = ("unfit", "not_installed")  # no failure: such a solver is left out of comparisons, by name
+BASELINES = (BASELINE, "identity", "constant")  # rivals of nobody
+CULPRITS = 4  # so many keys are named
 
 
 @dataclass(frozen=True)
 class Group:
     """Records whose seconds may be compared; `title` says what they share, `number` counts from 1.
 
-    `problems` has a line for each record that was left out, as another of the group is of the same cell.
+    `problems` has a line for each record that was left out, as another of the group is of the same cell. `allowed` are
+    the NAMES that may differ within it all the same, which `caveats` admits to.
     """
 
     number: int
@@ -24,6 +36,8 @@ class Group:
     frame: pd.DataFrame
     notes: tuple[str, ...] = ()
     problems: tuple[str, ...] = ()
+    allowed: tuple[str, ...] = ()
+    caveats: tuple[str, ...] = ()
 
     @property
     def suffix(self) -> str:
@@ -31,12 +45,60 @@ class Group:
         return "" if self.number == 1 else f"_{self.number}"
 
 
-def groups(frame: pd.DataFrame) -> list[Group]:
-    """Split `frame` by environment, and by budget and protocol where one problem has two; the largest group first."""
-    parts = [part for _, same in _completed(frame).groupby(list(ENVIRONMENT), sort=False) for part in _within(same)]
+@dataclass(frozen=True)
+class Mix:
+    """One of NAMES in which records differ: each value with whose it is, and the `keys` of those in the minority."""
+
+    name: str
+    values: dict[str, str]
+    keys: tuple[str, ...]
+
+    def __str__(self) -> str:
+        told = " or ".join(f"{value} ({whose})" for value, whose in self.values.items())
+        more = f" and {len(self.keys) - CULPRITS} more" if len(self.keys) > CULPRITS else ""
+        return f"{self.name} {told}; records {', '.join(self.keys[:CULPRITS])}{more}"
+
+
+def groups(frame: pd.DataFrame, allowed: Sequence[str] = ()) -> list[Group]:
+    """Split `frame` by environment, and by budget and protocol where one problem has two; the largest group first.
+
+    It is not split by what is `allowed` to differ.
+    """
+    by = [name for name in ENVIRONMENT if name not in allowed]
+    environments = _completed(frame).groupby(by, sort=False) if by else [((), _completed(frame))]
+    parts = [part for _, same in environments for part in _within(same, allowed)]
     parts.sort(key=len, reverse=True)
     apart = list(_protocols(frame))
-    return [_group(i, part, apart) for i, part in enumerate(parts, start=1)]
+    return [_group(i, part, apart, tuple(allowed)) for i, part in enumerate(parts, start=1)]
+
+
+def unfair(part: pd.DataFrame) -> list[Mix]:
+    """In which of RANKED the runs on one problem differ; the baselines and what never ran aside.
+
+    Solvers without a tolerance go with any. Of seeds, those of all runs of a label count, failed ones too.
+    """
+    rivals = part[~part["solver"].isin(BASELINES) & ~part["status"].isin(NEVER_RAN)]
+    seeds = rivals.groupby("label")["seed"].agg(lambda found: ", ".join(map(str, sorted(set(found)))))
+    told = rivals.assign(seeds=rivals["label"].map(seeds))
+    return list(_mixes_of(told, RANKED))
+
+
+def admitted(group: Group, table: Table, part: pd.DataFrame | None = None) -> Table:
+    """`table` with what it owes to overrides in its notes: the group's, and of `part` what should not be ranked."""
+    found = [] if part is None else [mix for mix in unfair(part) if mix.name in group.allowed]
+    caveats = [f"allow={mix.name}: ranked although runs differ in {mix}." for mix in found]
+    return replace(table, notes=(*table.notes, *group.caveats, *caveats))
+
+
+def _mixes_of(frame: pd.DataFrame, names: Sequence[str]) -> Iterator[Mix]:
+    for name in names:
+        known = frame[frame[name] != ""]
+        counts = known[name].value_counts()
+        if len(counts) > 1:
+            labels = known.groupby(name)["label"].unique()
+            whose = {clean(value, 60): clean(", ".join(sorted(labels[value])), 80) for value in counts.index}
+            few = known[known[name] != counts.index[0]]
+            yield Mix(name, whose, tuple(sorted(few["key"])))
 
 
 def why(found: list[Group]) -> str:
@@ -49,11 +111,11 @@ def why(found: list[Group]) -> str:
     return f"Reported in {len(found)} separate parts, never compared or averaged: they differ in {', '.join(differ)}."
 
 
-def one_environment(frame: pd.DataFrame) -> None:
-    """Raise ValueError unless the seconds in `frame` may be compared."""
-    if mixed := [name for name in ENVIRONMENT if frame[name].nunique() > 1]:
+def one_environment(frame: pd.DataFrame, allowed: Collection[str] = ()) -> None:
+    """Raise ValueError unless the seconds in `frame` may be compared, or differ only in what is `allowed`."""
+    if mixed := [name for name in ENVIRONMENT if name not in allowed and frame[name].nunique() > 1]:
         raise ValueError(f"records that differ in {', '.join(mixed)} cannot be compared: split them with lint.groups")
-    if mixed := [name for name in WITHIN if _mixes(frame, name)]:
+    if mixed := [name for name in WITHIN if name not in allowed and _mixes(frame, name)]:
         raise ValueError(
             f"records of one problem that differ in {' and '.join(mixed)} cannot be compared: "
             "split them with lint.groups"
@@ -75,9 +137,10 @@ def _mixes(frame: pd.DataFrame, name: str) -> bool:
     return bool((frame.groupby("dataset")[name].nunique() > 1).any())
 
 
-def _within(same: pd.DataFrame) -> list[pd.DataFrame]:
-    budgets = [part for _, part in same.groupby("budget", sort=False)] if _mixes(same, "budget") else [same]
-    return [part for one in budgets for part in _by_protocol(one)]
+def _within(same: pd.DataFrame, allowed: Collection[str]) -> list[pd.DataFrame]:
+    split = "budget" not in allowed and _mixes(same, "budget")
+    budgets = [part for _, part in same.groupby("budget", sort=False)] if split else [same]
+    return budgets if "protocol" in allowed else [part for one in budgets for part in _by_protocol(one)]
 
 
 def _by_protocol(same: pd.DataFrame) -> list[pd.DataFrame]:
@@ -101,7 +164,7 @@ def _protocols(frame: pd.DataFrame) -> dict[str, list[str]]:
     return {name: sorted(found[name]) for name in sorted(found)}
 
 
-def _group(number: int, part: pd.DataFrame, apart: Sequence[str]) -> Group:
+def _group(number: int, part: pd.DataFrame, apart: Sequence[str], allowed: tuple[str, ...]) -> Group:
     cell = ["dataset", "label", "seed"]
     again = part[part.duplicated(cell)]
     kept = part.drop_duplicates(cell)
@@ -109,7 +172,9 @@ def _group(number: int, part: pd.DataFrame, apart: Sequence[str]) -> Group:
         clean(f"{r['folder'] / r['key']}.json: {r['dataset']} {r['label']} seed {r['seed']} is there already", 300)
         for _, r in again.iterrows()
     )
-    return Group(number, _title(kept), kept, _notes(kept, apart), problems)
+    names = [name for name in (*ENVIRONMENT, *WITHIN) if name in allowed]
+    caveats = tuple(f"allow={mix.name}: these runs differ in {mix}." for mix in _mixes_of(kept, names))
+    return Group(number, _title(kept), kept, _notes(kept, apart), problems, allowed, caveats)
 
 
 def _title(part: pd.DataFrame) -> str:

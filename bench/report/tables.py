@@ -25,7 +25,6 @@ SLACKS = (0.0, 0.02, 0.05, 0.1)
 PENALTY = 2.0
 MIN_SEEDS = 3
 MMD_FLOOR = 1e-6  # 10,000 rows of two or three dimensions scatter by 1e-5, even from one law; rounding is 1e-8
-NEVER_RAN = ("unfit", "not_installed")  # no failure to reach q: such a solver is left out of the ratios, by name
 
 LEGEND = (
     f"Medians over seeds; ± is half of the {stats.LEVEL:.0%} interval, by Student's t below {stats.SMALL} finished "
@@ -157,20 +156,28 @@ def baselines(frame: pd.DataFrame, reference: str) -> list[str]:
 def summary(group: Group, dataset: str, reference: str) -> Table:
     """A row per solver of `dataset`. Raises ValueError for runs that cannot be compared."""
     part = _told_apart(group.frame[group.frame["dataset"] == dataset])
-    lint.one_environment(part)
+    lint.one_environment(part, group.allowed)
     goal = target(part)
     runs = by_label(part, reference)
+    fair = not unranked(group, part)
     reached = {label: goal is not None and times(rows, goal.q, part).mark == "" for label, rows in runs.items()}
     columns = {"runs": [_counts(rows) for rows in runs.values()]}
-    columns |= {q.heading: cells_of(runs, q, reached) for q in (*QUALITY, SIZE)}
-    columns |= {"seconds\nto q": _time_column(runs, goal, part)}
-    columns |= {q.heading: cells_of(runs, q, reached) for q in COST}
+    columns |= {q.heading: cells_of(runs, q, reached, fair) for q in (*QUALITY, SIZE)}
+    columns |= {"seconds\nto q": _time_column(runs, goal, part, fair)}
+    columns |= {q.heading: cells_of(runs, q, reached, fair) for q in COST}
     columns = {name: cells for name, cells in columns.items() if any(cell != NOTHING for cell in cells)}
     rows = list(zip(runs, zip(*columns.values(), strict=True), strict=True))
     if BASELINE not in set(part["solver"]):
         rows.append((BASELINE, (Cell("no record"), *[NOTHING] * (len(columns) - 1))))
     name = f"{dataset}{group.suffix}"
-    return Table(name, dataset, "solver", list(columns), rows, _summary_notes(part, goal), LEGEND)
+    notes = unranked(group, part) + _summary_notes(part, goal)
+    return lint.admitted(group, Table(name, dataset, "solver", list(columns), rows, notes, LEGEND), part)
+
+
+def unranked(group: Group, part: pd.DataFrame) -> list[str]:
+    """Why nothing is ranked in the table of `part`, runs on one problem, a line for each reason."""
+    mixes = [mix for mix in lint.unfair(part) if mix.name not in group.allowed]
+    return [f"Nothing is ranked: runs differ in {mix} (allow={mix.name} ranks them)." for mix in mixes]
 
 
 def _summary_notes(part: pd.DataFrame, goal: Target | None) -> list[str]:
@@ -233,13 +240,12 @@ def by_label(part: pd.DataFrame, reference: str) -> Runs:
     return {label: part[part["label"] == label] for label in by_reference(part["label"], reference)}
 
 
-def cells_of(runs: Runs, quantity: Quantity, reached: Mapping[str, bool]) -> list[Cell]:
-    """A column: a cell for each of `runs`, the best of those that may be ranked in bold."""
+def cells_of(runs: Runs, quantity: Quantity, reached: Mapping[str, bool], fair: bool = True) -> list[Cell]:
+    """A column: a cell for each of `runs`, the best of those that may be ranked in bold; none if it is not `fair`."""
     cells = [cell_of(rows, quantity) for rows in runs.values()]
-    if not quantity.ranked:
+    if not quantity.ranked or not fair:
         return cells
-    fair = [not quantity.timed or reached[label] for label in runs]
-    return _bold(cells, fair)
+    return _bold(cells, [not quantity.timed or reached[label] for label in runs])
 
 
 def cell_of(runs: pd.DataFrame, quantity: Quantity) -> Cell:
@@ -253,12 +259,12 @@ def cell_of(runs: pd.DataFrame, quantity: Quantity) -> Cell:
     return Cell(text, *found, void=_void(runs, quantity.voided_by))
 
 
-def _time_column(runs: dict[str, pd.DataFrame], goal: Target | None, part: pd.DataFrame) -> list[Cell]:
+def _time_column(runs: Runs, goal: Target | None, part: pd.DataFrame, fair: bool) -> list[Cell]:
     if goal is None:
         return [NOTHING] * len(runs)
     found = [times(rows, goal.q, part) for rows in runs.values()]
     cells = [_time_cell(rows, time) for rows, time in zip(runs.values(), found, strict=True)]
-    return _bold(cells, [time.mark == "" for time in found])
+    return _bold(cells, [fair and time.mark == "" for time in found])
 
 
 def _time_cell(runs: pd.DataFrame, time: Times) -> Cell:
@@ -291,7 +297,7 @@ def ratios(group: Group, solver: str, reference: str) -> Table:
     """`solver` over `reference` for each dataset that has both, then the means over datasets."""
     title = f"{solver} / {reference}: how many times more"
     columns = ["parameters", "seconds to q", "seconds a step", "density", "samples"]
-    pairs, notes = _pairs(group.frame, solver, reference)
+    pairs, notes = _pairs(group, solver, reference)
     compared = [_compare(pair) for pair in pairs]
     estimates = [_estimate(pair) for pair in pairs]
     if any(c.known for c in estimates):
@@ -303,7 +309,8 @@ def ratios(group: Group, solver: str, reference: str) -> Table:
         across = list(zip(*compared, strict=True))
         rows.append(("geometric mean", [_mean_cell(c, geometric_mean) for c in across]))
         rows.append(("arithmetic mean", [_mean_cell(c, arithmetic_mean) for c in across]))
-    return Table(f"{solver}_over_{reference}{group.suffix}", title, "dataset", columns, rows, notes, LEGEND)
+    name = f"{solver}_over_{reference}{group.suffix}"
+    return lint.admitted(group, Table(name, title, "dataset", columns, rows, notes, LEGEND))
 
 
 @dataclass(frozen=True)
@@ -338,16 +345,21 @@ class Comparison:
         return min(len(self.solver), len(self.reference))
 
 
-def _pairs(frame: pd.DataFrame, solver: str, reference: str) -> tuple[list[Pair], list[str]]:
+def _pairs(group: Group, solver: str, reference: str) -> tuple[list[Pair], list[str]]:
     pairs, notes = [], []
-    for dataset, part in frame.groupby("dataset"):
-        lint.one_environment(part)
-        tried = part[~part["status"].isin(NEVER_RAN)]
+    for dataset, part in group.frame.groupby("dataset"):
+        lint.one_environment(part, group.allowed)
+        tried = part[~part["status"].isin(lint.NEVER_RAN)]
         a, b = (best_setting(tried[tried["solver"] == name]) for name in (solver, reference))
         if a.empty or b.empty:
             notes.append(f"{dataset}: no run of {solver if a.empty else reference}.")
             continue
         a, b, note = _same_seeds(a, b)
+        mixes = [mix for mix in lint.unfair(pd.concat([a, b])) if mix.name != "seeds"]
+        if refused := [mix for mix in mixes if mix.name not in group.allowed]:
+            notes += [f"{dataset}: not compared: runs differ in {mix} (allow={mix.name} compares)." for mix in refused]
+            continue
+        notes += [f"{dataset}: allow={mix.name}: compared although runs differ in {mix}." for mix in mixes]
         several = tried.groupby("solver")["label"].nunique() > 1
         chosen = [runs["label"].iloc[0] for runs in (a, b) if several[runs["solver"].iloc[0]]]
         notes += [f"{dataset}: {note}"] if note else []
@@ -453,14 +465,16 @@ def decomposition(group: Group, solver: str, reference: str) -> Table:
     """seconds to q = steps x evaluations a step x FLOP an evaluation x seconds a FLOP, by medians over seeds."""
     columns = ["steps\nto q", "evaluations\na step", "MFLOP an\nevaluation", "seconds\na GFLOP", "seconds\nto q"]
     rows: list[tuple[str, Sequence[Cell]]] = []
-    for pair in _pairs(group.frame, solver, reference)[0]:
+    for pair in _pairs(group, solver, reference)[0]:
         a, b = (_factors(runs, pair) for runs in (pair.solver, pair.reference))
         rows.append((f"{pair.dataset} · {reference}", [_plain(v) for v in b]))
         rows.append((f"{pair.dataset} · {solver}", [_plain(v) for v in a]))
         rows.append((f"{pair.dataset} · ratio", [_plain(x / y if y else math.nan) for x, y in zip(a, b, strict=True)]))
     title = f"What the time of {solver} and {reference} is made of"
     notes = ["The last column is the product of the others. FLOP of matrix products only, of a mean step."]
-    return Table(f"{solver}_factors{group.suffix}", title, "dataset · solver", columns, rows, notes)
+    return lint.admitted(
+        group, Table(f"{solver}_factors{group.suffix}", title, "dataset · solver", columns, rows, notes)
+    )
 
 
 def _factors(runs: pd.DataFrame, pair: Pair) -> list[float]:
@@ -476,7 +490,7 @@ def _factors(runs: pd.DataFrame, pair: Pair) -> list[float]:
 
 def sensitivity(group: Group, solver: str, reference: str) -> Table:
     """The ratio of the times to q for other tolerances than SLACK."""
-    pairs, _ = _pairs(group.frame, solver, reference)
+    pairs, _ = _pairs(group, solver, reference)
     rows = []
     for pair in pairs:
         best = target(pair.both, 0.0)
@@ -484,7 +498,7 @@ def sensitivity(group: Group, solver: str, reference: str) -> Table:
         rows.append((pair.dataset, [_ratio_cell(time_comparison(pair, goal)) for goal in goals]))
     title = f"{solver} / {reference}: seconds to q, by the tolerance in q"
     columns = [f"+{slack:g} nat" for slack in SLACKS]
-    return Table(f"{solver}_tolerance{group.suffix}", title, "dataset", columns, rows, (), LEGEND)
+    return lint.admitted(group, Table(f"{solver}_tolerance{group.suffix}", title, "dataset", columns, rows, (), LEGEND))
 
 
 def failures(group: Group) -> Table:

@@ -124,12 +124,14 @@ def _table(
     runs = tables.by_label(part, reference)
     if not runs:
         return Table(name + group.suffix, title, "solver", [], [])
-    lint.one_environment(part)
-    columns = {q.heading: tables.cells_of(runs, q, {}) for q in quantities}
+    lint.one_environment(part, group.allowed)
+    unranked = tables.unranked(group, part)
+    columns = {q.heading: tables.cells_of(runs, q, {}, not unranked) for q in quantities}
     columns = {heading: cells for heading, cells in columns.items() if any(cell != NOTHING for cell in cells)}
     rows = list(zip(runs, zip(*columns.values(), strict=True), strict=True))
-    notes = tables.settings(part) + tables.broken(part)
-    return Table(name + group.suffix, title, "solver", list(columns), rows, notes, legend)
+    notes = unranked + tables.settings(part) + tables.broken(part)
+    made = Table(name + group.suffix, title, "solver", list(columns), rows, notes, legend)
+    return lint.admitted(group, made, part)
 
 
 # Against dimension

@@ -21,8 +21,8 @@ from tests.bench import fake_records as fake
 UGLY = "<script>alert(1)</script> 50%_of & [bold]x[/bold] \x1b[2J\nsecond line | {a}"
 
 
-def group(records):
-    (only,) = lint.groups(frame.of(records))
+def group(records, *allowed):
+    (only,) = lint.groups(frame.of(records), allowed)
     return only
 
 
@@ -100,6 +100,75 @@ def test_environments_and_budgets_are_reported_apart_and_never_mixed(change):
     assert [len(g.frame) for g in found] == [3, 1]
     changed = next(iter(next(iter(change.values())))).replace("versions", "torch")
     assert re.search(rf"differ in {changed}\b", lint.why(found))
+
+
+UNFAIR = {
+    "seeds": lambda: [*three("otflow", [1, 1.1, 1.2]), *three("ffjord", [4, 5])],
+    "tolerance": lambda: [
+        *three("otflow", [1, 1.1, 1.2]),
+        *three("ffjord", [4, 5, 6], settings={"atol": 1e-5, "rtol": 1e-5}),
+        *three("rnode", [7, 7.1, 7.2], settings={"atol": 2e-3, "rtol": 1e-3}),
+    ],
+    "tuning": lambda: [
+        *three("otflow", [1, 1.1, 1.2], config={"tuning": {"trials": 20}}),
+        *three("ffjord", [4, 5, 6], config={"tuning": {"trials": 2}}),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", UNFAIR)
+def test_what_is_unfair_is_shown_but_not_ranked_and_the_culprits_named(name):
+    records = UNFAIR[name]()
+    table = tables.summary(group(records), "8gaussians", "otflow")
+    assert not any(cell.best for _, row in table.rows for cell in row)
+    (note,) = (n for n in table.notes if "Nothing is ranked" in n)
+    assert f"differ in {name}" in note
+    culprit = {"seeds": records[-1], "tolerance": records[-1], "tuning": records[0]}[name]
+    assert culprit["key"] in note or records[-1]["key"] in note
+    allowed = tables.summary(group(records, name), "8gaussians", "otflow")
+    assert cells(allowed)["otflow"]["seconds to q"].best
+    assert any(n.startswith(f"allow={name}: ranked although") for n in allowed.notes)
+    assert f"allow={name}" in render.latex(allowed)
+
+
+def test_what_goes_with_what_is_ranked():
+    """Tolerances of one decade; solvers without any; the baselines, whose one seed says it all."""
+    blind = [{"step": 1, "seconds": 0.1, "valid_nll": None}]
+    records = [*three("otflow", [1, 1.1, 1.2]), fake.make("moments", floor=9.0), fake.make("identity", trace=blind)]
+    records += three("ffjord", [4, 5, 6], settings={"atol": 1e-5}) + three("rnode", [7, 8, 9], settings={"rtol": 2e-5})
+    assert lint.unfair(frame.of(records)) == []
+    assert cells(tables.summary(group(records), "8gaussians", "otflow"))["otflow"]["seconds to q"].best
+
+
+def test_solvers_of_other_tolerance_are_not_compared_until_allowed():
+    tight = three("ffjord", [4, 5, 6], settings={"atol": 1e-9})
+    records = [*three("rnode", [1, 1.1, 1.2], settings={"atol": 1e-3}), *tight]
+    table = tables.ratios(group(records), "ffjord", "rnode")
+    assert table.rows == []
+    assert any("not compared: runs differ in tolerance" in note for note in table.notes)
+    table = tables.ratios(group(records, "tolerance"), "ffjord", "rnode")
+    assert cells(table)["8gaussians"]["seconds to q"].value == pytest.approx(5 / 1.1)
+    assert any("allow=tolerance: compared although" in note for note in table.notes)
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("threads", {"env": {"threads": 8}}),
+        ("dtype", {"config": {"dtype": "float64"}}),
+        ("budget", {"config": {"budget": {"seconds": 30.0}}}),
+        ("protocol", {"config": {"validation": {"rows": 2000, "spacing": 0.05}}}),
+    ],
+)
+def test_an_override_mixes_and_each_caption_says_so(name, change):
+    records = [*fake.sweep(1, ["moons"]), odd := fake.make("ffjord", "moons", 7, **change)]
+    (only,) = lint.groups(frame.of(records), [name])
+    assert len(only.frame) == 4
+    for table in tables.all_of(only, "otflow"):
+        if table.name != "failures":
+            (caveat,) = (n for n in table.notes if n.startswith(f"allow={name}: these runs differ"))
+            assert odd["key"] in caveat
+            assert "ffjord" in caveat
 
 
 def test_budgets_may_differ_between_problems():
@@ -216,7 +285,7 @@ def test_a_failed_run_is_penalised_too():
 def test_a_solver_that_cannot_take_the_problem_is_left_out_by_name():
     unfit = fake.make("ffjord", status="unfit", reason="d must be 1")
     table = tables.ratios(group([*three("otflow", [1, 2, 3]), unfit]), "ffjord", "otflow")
-    assert (table.rows, table.notes) == ([], ["8gaussians: no run of ffjord."])
+    assert (table.rows, list(table.notes)) == ([], ["8gaussians: no run of ffjord."])
 
 
 def test_without_a_budget_in_seconds_the_longest_run_counts():
@@ -442,10 +511,11 @@ def test_an_estimated_density_is_a_note_and_a_ratio_and_ranked_nowhere():
 
 def test_a_row_without_interval_may_be_beaten_but_does_not_win():
     records = [*three("otflow", [2, 2.1, 2.2]), *three("ffjord", [4, 5, 6]), flat_run("rnode", 0, 5)]
-    assert cells(tables.summary(group(records), "8gaussians", "otflow"))["otflow"]["seconds to q"].best
+    row = cells(tables.summary(group(records, "seeds"), "8gaussians", "otflow"))
+    assert row["otflow"]["seconds to q"].best
     for seconds in (2.3, 0.5):  # within the interval of the best; better than it
         records[-1] = flat_run("rnode", 0, seconds)
-        row = cells(tables.summary(group(records), "8gaussians", "otflow"))
+        row = cells(tables.summary(group(records, "seeds"), "8gaussians", "otflow"))
         assert not any(row[s]["seconds to q"].best for s in ("otflow", "ffjord", "rnode"))
 
 
