@@ -57,6 +57,11 @@ COST = {
     "estimate_seconds": "seconds to estimate the log-density at those points as the authors do, median of the repeats",
     "estimate_spread": "root mean square of estimate minus log-density, in nats, over at most 2,000 test points",
     "sample_seconds": "seconds to sample evaluate_rows points, median of the repeats",
+    "accurate_seconds": "seconds of the log-density at accurate_rows test points with the least effort from which on "
+    "its mean absolute error stays within accuracy.TOLERANCE nat; null where none does",
+    "accurate_effort": "that effort; 1 is the solver's own setting",
+    "accurate_rows": "rows that it was evaluated at",
+    "work_precision": "for each effort {effort, seconds, error}: error in nats against the finest (bench.accuracy)",
     "evaluate_repeats": "seconds of each repeat of the evaluation",
     "estimate_repeats": "seconds of each repeat of the estimate",
     "sample_repeats": "seconds of each repeat of the sampling",

@@ -308,6 +308,7 @@ def _solved(
 
 def _judge(cfg: DictConfig, problem: "Problem", fit: "Fit", parts: dict[str, Any]) -> None:
     """Metrics, certificates, and the seconds that evaluation and sampling take."""
+    from bench import accuracy
     from bench.certificates import certify
     from bench.metrics import evaluate
 
@@ -320,6 +321,7 @@ def _judge(cfg: DictConfig, problem: "Problem", fit: "Fit", parts: dict[str, Any
     rng = _metrics_rng(cfg)
     parts["metrics"] = evaluate(problem, transport, rng)
     parts["certificates"] = certify(problem, fit, transport, rng)
+    parts["cost"].update(accuracy.measure(fit, problem, float(cfg.evaluate.seconds)))  # last: it may use its buffers
 
 
 def inference(problem: "Problem", transport: "Transport", seconds: float) -> dict[str, Any]:

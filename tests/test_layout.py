@@ -32,7 +32,7 @@ def test_imports_run_one_way(package):
             assert ours <= ALLOWED[package], f"{path.name} imports {ours}"
 
 
-@pytest.mark.parametrize("module", ["bench.report.__main__", "bench.record", "bench.stats"])
+@pytest.mark.parametrize("module", ["bench.report.__main__", "bench.claims", "bench.record", "bench.stats"])
 def test_reports_import_neither_torch_nor_solvers_nor_datasets(module):
     code = f"import {module}, sys; print([m for m in ('torch', 'solvers', 'datasets') if m in sys.modules])"
     result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

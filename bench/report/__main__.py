@@ -12,14 +12,16 @@ Exit code 0; 1 if there is nothing to report; 2 if a file among the records is n
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
-from bench.report import experiments, figures, frame, lint, page, render, tables, transport, transport_figures
+from bench import ledger, queries
+from bench.report import claims, experiments, figures, frame, lint, page, render, tables, transport, transport_figures
 from bench.report.figures import Drawn
 from bench.report.lint import Group
 from bench.report.page import Picture
@@ -104,6 +106,7 @@ def report(options: Options) -> int:
         parts.append(page.Part(f"part{group.number}", group.title, group.notes, made, written))
     if kernels := kernels_part(options, console):
         parts.append(kernels)
+    parts += claims_parts(records, options, console, problems)
     show_end(lint.why(groups), problems, console)
     html = page.render(records, options.records, problems, lint.why(groups), tables.LEGEND, parts)
     (options.out / "index.html").write_text(html, encoding="utf-8")
@@ -118,6 +121,24 @@ def kernels_part(options: Options, console: Console) -> page.Part | None:
         render.show(table, console)
     write_tables(made, options.out / "tables")
     return page.Part("kernels", "Kernels", (), made, shown) if made or shown else None
+
+
+def claims_parts(records: pd.DataFrame, options: Options, console: Console, problems: list[str]) -> Iterator[page.Part]:
+    """The published claims against each folder of records, which may be of different machines; one line of it printed.
+
+    A line is added to `problems` where the claims cannot be judged.
+    """
+    try:
+        known = ledger.load()
+        for folder, found in records.groupby("folder", sort=False):
+            evidence = queries.Evidence(found, [Path(str(folder))])
+            entries = queries.judged(known, evidence)
+            made = claims.all_of(entries, evidence, f"_{Path(str(folder)).name}")
+            write_tables(made, options.out / "tables")
+            console.print(Text(f"Claims against {folder}: {claims.summary(entries)} (python -m bench.claims)"))
+            yield page.Part(slug(f"claims_{folder}"), f"Claims against {folder}", (), made, ())
+    except ledger.ClaimError as error:
+        problems.append(f"claim {error}")
 
 
 def show_group(group: Group, made: Sequence[Table], console: Console) -> None:

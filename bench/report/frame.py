@@ -1,12 +1,13 @@
 """Records as one data frame: a row per record, failed ones included.
 
-Columns: `key`, `folder`, `solver`, `dataset`, `setting` (what sets it apart from other settings of this solver on this
-dataset), `label` (the solver, with a letter where it has several settings), `seed`, `status`, `reason`, the environment
-(lint.ENVIRONMENT), `noisy`, `budget`, `protocol` (validation and dataset, as JSON), `tolerance` (of an adaptive
-integrator, as a power of ten; empty for others), `tuning` (what its settings cost to find), `budget_seconds`, `commit`,
-`failed` (names of failed certificates), `test_rows` (of the whole test set; where no record tells, the most that any
-run evaluated), `family` and `dim` (of a dataset that comes in several dimensions, else its name and NaN), `curve` (a
-Curve), and every metric and cost of the record under its own name, NaN where absent.
+Columns: `key`, `schema`, `folder`, `solver`, `dataset`, `setting` (what sets it apart from other settings of this
+solver on this dataset), `label` (the solver, with a letter where it has several settings), `seed`, `status`, `reason`,
+the environment (lint.ENVIRONMENT), `noisy`, `budget`, `protocol` (validation and dataset, as JSON), `tolerance` (of an
+adaptive integrator, as a power of ten; empty for others), `tuning` (what its settings cost to find), `budget_seconds`,
+`commit`, `failed` (names of failed certificates), `test_rows` (of the whole test set; where no record tells, the most
+that any run evaluated), `family` and `dim` (of a dataset that comes in several dimensions, else its name and NaN),
+`curve` (a Curve), `work_precision` (of bench.accuracy: pairs of seconds and error), and every metric and cost of the
+record under its own name, NaN where absent.
 """
 
 import json
@@ -30,13 +31,14 @@ METRICS = (
     *("nll", "nll_stderr", "nll_gap", "mmd", "inverse_error_mean", "inverse_error_max"),
     *("transport_cost", "cost_estimate", "estimate_gap", "cost_gap", "cost_bound", "same_law_cost"),
     *("l2_uvp", "uvp_2", "l2_uvp_inverse", "cosine"),
+    *("kinetic_energy", "normalized_path_energy", "wasserstein_2"),
     *("kl_estimate", "relaxed_estimate_gap", "relaxed_objective_gap"),
     *("relaxation", "relaxed_cost_gap", "relaxed_kl_gap", "relaxed_l2_uvp", "relaxed_uvp_2", "hjb_residual"),
     *("upwind_cost", "upwind_kl", "upwind_objective", "upwind_mass_error"),
     *("upwind_cost_backward", "upwind_kl_backward", "upwind_objective_backward"),
 )
-EXTRA = ("test_rows", "estimate_seconds", "estimate_spread")  # costs that not every record has
-COSTS = tuple(dict.fromkeys([*(n for n in record.COST if not n.endswith(("_repeats", "step_seconds"))), *EXTRA]))
+LISTS = ("evaluate_repeats", "estimate_repeats", "sample_repeats", "step_seconds", "work_precision")  # no numbers
+COSTS = tuple(name for name in record.COST if name not in LISTS)
 BASELINE = "moments"
 UNKNOWN = "unknown"
 NOISE = {"cpu_pressure": 0.2, "steal": 0.05}  # shares of the time
@@ -101,6 +103,7 @@ def _row(one: Record, folder: Path) -> dict[str, Any]:
     return {
         **{name: _number(value) for name, value in {**one["metrics"], **one["cost"]}.items()},
         "key": one["key"],
+        "schema": one["schema"],
         "folder": folder,
         "solver": clean(solver_name(solver), 30),
         "dataset": name,
@@ -127,6 +130,7 @@ def _row(one: Record, folder: Path) -> dict[str, Any]:
         "budget_seconds": _number(budget.get("seconds")),
         "failed": [clean(name, 40) for name, made in one["certificates"].items() if made["ok"] is False],
         "curve": curve(one["trace"]),
+        "work_precision": _points(one["cost"].get("work_precision")),
     }
 
 
@@ -194,6 +198,13 @@ def _numbers(values: list[Any]) -> np.ndarray:
             found = np.array(values, dtype=float)
             return np.where(np.abs(found) <= 1e300, found, math.nan)
     return np.array([_number(value) for value in values], dtype=float)
+
+
+def _points(given: Any) -> list[tuple[float, float]]:
+    """Seconds and error of each effort, where both are numbers."""
+    rows = [row for row in given if isinstance(row, Mapping)] if isinstance(given, list) else []
+    points = [(_number(row.get("seconds")), _number(row.get("error"))) for row in rows]
+    return [point for point in points if not math.isnan(sum(point))]
 
 
 def _seed(value: Any) -> int:

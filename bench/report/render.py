@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 import rich.table
 from rich import box
-from rich.console import Console
+from rich.console import Console, OverflowMethod
 from rich.text import Text
 
 VOID = "†"
@@ -65,7 +65,9 @@ def show(table: Table, console: Console) -> None:
     grid.add_column(Text(table.heading), no_wrap=not table.text)
     for i, name in enumerate(table.columns):
         wraps = table.text or any(" " in cells[i].text for _, cells in table.rows)
-        grid.add_column(Text(name), justify="left" if table.text else "right", no_wrap=not wraps)
+        # a long word of a command is folded, not cut
+        overflow: OverflowMethod = "fold" if table.text else "ellipsis"
+        grid.add_column(Text(name), justify="left" if table.text else "right", no_wrap=not wraps, overflow=overflow)
     for label, cells in table.rows:
         grid.add_row(Text(label), *(Text(str(c), style="dim" if c.grey else "bold" if c.best else "") for c in cells))
     console.print(Text(table.title, style="bold"))

@@ -299,7 +299,7 @@ def ratios(group: Group, solver: str, reference: str) -> Table:
     columns = ["parameters", "seconds to q", "seconds a step", "density", "samples"]
     pairs, notes = _pairs(group, solver, reference)
     compared = [_compare(pair) for pair in pairs]
-    estimates = [_estimate(pair) for pair in pairs]
+    estimates = [estimate(pair) for pair in pairs]
     if any(c.known for c in estimates):
         columns.append("density (estimated)")
         compared = [[*row, c] for row, c in zip(compared, estimates, strict=True)]
@@ -354,7 +354,7 @@ def _pairs(group: Group, solver: str, reference: str) -> tuple[list[Pair], list[
         if a.empty or b.empty:
             notes.append(f"{dataset}: no run of {solver if a.empty else reference}.")
             continue
-        a, b, note = _same_seeds(a, b)
+        a, b, note = same_seeds(a, b)
         mixes = [mix for mix in lint.unfair(pd.concat([a, b])) if mix.name != "seeds"]
         if refused := [mix for mix in mixes if mix.name not in group.allowed]:
             notes += [f"{dataset}: not compared: runs differ in {mix} (allow={mix.name} compares)." for mix in refused]
@@ -396,7 +396,7 @@ def _failed(*solvers: pd.DataFrame) -> list[tuple[str, str]]:
     return [(label, "1 run" if n == 1 else f"{n} runs") for label, n in counts.items() if n]
 
 
-def _same_seeds(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, str]:
+def same_seeds(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, str]:
     """Both cut to the seeds that both have, and a note where that leaves something out."""
     shared = set(a["seed"]) & set(b["seed"])
     if not shared:
@@ -407,16 +407,16 @@ def _same_seeds(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.Data
 
 
 def _compare(pair: Pair) -> list[Comparison]:
-    size, *rest = (_comparison(pair, quantity) for quantity in RATIOS)
+    size, *rest = (comparison(pair, quantity) for quantity in RATIOS)
     return [size, time_comparison(pair, pair.goal), *rest]
 
 
-def _comparison(pair: Pair, quantity: Quantity) -> Comparison:
+def comparison(pair: Pair, quantity: Quantity) -> Comparison:
     void = _void(pair.both, quantity.voided_by)
     return Comparison(_values(pair.solver, quantity), _values(pair.reference, quantity), void)
 
 
-def _estimate(pair: Pair) -> Comparison:
+def estimate(pair: Pair) -> Comparison:
     """Seconds of the solver's estimated density, over those of the reference's exact one."""
     void = _void(pair.solver, ALWAYS) or _void(pair.reference, DENSITY)
     return Comparison(_values(pair.solver, ESTIMATE_TIME), _values(pair.reference, DENSITY_TIME), void)

@@ -1,0 +1,80 @@
+"""Published claims against records:   python -m bench.claims [records=DIR[,DIR...]] [out=DIR]
+
+records     folders to read as one; by default results/runs and every folder of results/reference, a ledger for each
+out         folder to write each ledger to, as Markdown, LaTeX and CSV; default results/report/claims
+
+The claims are data in bench/conf/claims. Exit code 0; 1 if there is nothing to judge; 2 if a claim asks for what no
+record has, or if records that it would use must not be used together (the claim is refused, with the reason).
+"""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from bench import ledger, queries
+from bench.commandline import Usage, words
+from bench.ledger import Claim, ClaimError
+from bench.queries import Evidence
+from bench.report import claims as shown
+from bench.report import frame, render
+from bench.report.__main__ import WIDTH, default_folders, write_tables
+from bench.report.__main__ import Usage as NoRecords
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The command; gives its exit code."""
+    if {"-h", "--help"} & set(arguments):
+        Console(soft_wrap=True).print(Text(__doc__ or ""))
+        return 0
+    errors = Console(stderr=True, soft_wrap=True)
+    try:
+        given = words(arguments, {"records": "", "out": "results/report/claims"})
+        claims = ledger.load()
+        ledgers = [tuple(map(Path, given["records"].split(",")))] if given["records"] else default_ledgers()
+        codes = [show(claims, folders, Path(given["out"]), errors) for folders in ledgers]
+    except ClaimError as error:
+        errors.print(Text(f"bench.claims: {error}"))
+        return 2
+    except (Usage, NoRecords, OSError) as error:
+        errors.print(Text(f"bench.claims: {error}"))
+        return 1
+    return max(codes)
+
+
+def default_ledgers() -> list[tuple[Path, ...]]:
+    """Each folder that has records by itself: they may be of different machines. Raises Usage."""
+    return [(folder,) for folder in default_folders()]
+
+
+def show(claims: Sequence[Claim], folders: tuple[Path, ...], out: Path, errors: Console) -> int:
+    """Judge, print and write; the exit code. Raises Usage and ClaimError."""
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    evidence, problems = gather(folders)
+    entries = queries.judged(claims, evidence)
+    console.rule(Text(f"Claims against {', '.join(map(str, folders))}", style="bold"), align="left")
+    made = shown.all_of(entries, evidence)
+    for table in made:
+        render.show(table, console)
+    write_tables(made, out / folders[0].name)
+    refused = [f"{entry.claim.id} refused: {f.why}" for entry in entries for f in entry.findings if f.refused]
+    for line in dict.fromkeys([*refused, *(f"left out: {problem}" for problem in problems)]):
+        errors.print(Text(line))
+    return 2 if refused or problems else 0
+
+
+def gather(folders: Sequence[Path]) -> tuple[Evidence, list[str]]:
+    """The records of the folders, and a line for each file that is none. Raises Usage where there are none."""
+    if absent := [str(folder) for folder in folders if not folder.is_dir()]:
+        raise Usage(f"no such folder: {', '.join(absent)}")
+    found, problems = frame.load(folders)
+    if found.empty:
+        first = f" ({problems[0]})" if problems else ""
+        raise Usage(f"no records in {', '.join(map(str, folders))}{first}: run `python -m bench.run` first")
+    return Evidence(found, folders), problems
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,211 @@
+"""The ledger of claims: what was published, as data in bench/conf/claims, against what records say.
+
+A claim has parts, each one number with the query that measures it (bench.queries) and the bounds within which it
+counts as reproduced. The verdict on a part, where `value` is the estimate and `interval` its confidence interval:
+
+    not measurable here   there are no records for it, or fewer seeds or problems than the part asks for
+    reproduced            value and interval lie within the bounds `reproduced`
+    partly                value lies within `reproduced` but its interval reaches beyond, or value and interval lie
+                          within the wider bounds `partly`
+    not reproduced        otherwise
+
+A claim is reproduced where all its parts are, not reproduced where none of those measured is even partly, not
+measurable here where no part was measured, and else partly. Imports no torch.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from bench.names import CONF
+from bench.record import finite
+from bench.stats import Interval
+
+FOLDER = CONF / "claims"
+REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_MEASURABLE = "reproduced", "partly", "not reproduced", "not measurable here"
+VERDICTS = (REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_MEASURABLE)
+
+
+class ClaimError(ValueError):
+    """A claim that is not one, or that asks for what no record can have; the message names it."""
+
+
+class Missing(Exception):
+    """Records that a query needs and that are not there; the message says which."""
+
+
+class Refused(Exception):
+    """Records that must not be measured together; the message says why."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """at_least <= value <= at_most; None is no bound."""
+
+    at_least: float | None = None
+    at_most: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.at_least is None and self.at_most is None:
+            raise ValueError("bounds need at_least or at_most")
+        for name in ("at_least", "at_most"):
+            value = getattr(self, name)
+            if value is not None and not finite(value):
+                raise ValueError(f"{name} must be a number, not {value!r}")
+
+    def hold(self, *values: float) -> bool:
+        """Whether all of `values` that are numbers lie within."""
+        low = -math.inf if self.at_least is None else self.at_least
+        high = math.inf if self.at_most is None else self.at_most
+        return all(low <= value <= high for value in values if not math.isnan(value))
+
+    def __str__(self) -> str:
+        ends = ((">=", self.at_least), ("<=", self.at_most))
+        return " and ".join(f"{sign} {end:g}" for sign, end in ends if end is not None)
+
+
+@dataclass(frozen=True)
+class Part:
+    """One number of a claim: what is measured, what was published, the query, and what counts as reproduced.
+
+    `seeds` of every problem and so many `problems` are needed for a verdict; `command` makes the records.
+    """
+
+    quantity: str
+    published: str
+    query: Mapping[str, Any]
+    reproduced: Bounds
+    command: str
+    partly: Bounds | None = None
+    seeds: int = 3
+    problems: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "problems"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a whole number of 1 or more, not {value!r}")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A published claim under its id."""
+
+    id: str
+    source: str
+    parts: tuple[Part, ...]
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise ValueError("a claim needs parts")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What records say: the estimate, from how many runs, the least seeds of a problem, which problems, where."""
+
+    interval: Interval
+    runs: int
+    seeds: int
+    problems: tuple[str, ...]
+    hardware: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """The verdict on a part, why, and what was measured."""
+
+    part: Part
+    verdict: str
+    why: str
+    measured: Measured | None = None
+    refused: bool = False
+
+    @property
+    def command(self) -> str:
+        """What would make the records that are missing; empty where none are, or nothing can."""
+        return self.part.command if self.verdict == NOT_MEASURABLE and not self.refused else ""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A claim and its findings, one a part."""
+
+    claim: Claim
+    findings: tuple[Finding, ...]
+
+    @property
+    def verdict(self) -> str:
+        found = {finding.verdict for finding in self.findings}
+        if len(found) == 1:
+            return found.pop()
+        return PARTLY if found & {REPRODUCED, PARTLY} else NOT_REPRODUCED
+
+
+def load(folder: Path = FOLDER) -> list[Claim]:
+    """All claims, a file each, in the order of their names. Raises ClaimError."""
+    return [read(path) for path in sorted(folder.glob("*.yaml"))]
+
+
+def read(path: Path) -> Claim:
+    """One claim. Raises ClaimError, which names the file and says what is wrong with it."""
+    from omegaconf import OmegaConf
+    from yaml import YAMLError  # type: ignore[import-untyped]
+
+    try:
+        given = OmegaConf.to_container(OmegaConf.load(path))
+    except (YAMLError, OSError, ValueError) as error:
+        raise ClaimError(f"{path.name}: cannot be read ({' '.join(str(error).split())[:120]})") from None
+    try:
+        plain = _fields(Claim, given, "id")
+        parts = plain.pop("parts", None)
+        if not isinstance(parts, list):
+            raise ValueError("parts must be a list")
+        return Claim(id=path.stem, parts=tuple(map(_part, parts)), **plain)
+    except (ValueError, TypeError) as error:
+        raise ClaimError(f"{path.name}: {error}") from None
+
+
+def _part(given: Any) -> Part:
+    plain = _fields(Part, given)
+    for name in ("reproduced", "partly"):
+        if name in plain:
+            plain[name] = Bounds(**_fields(Bounds, plain[name]))
+    if not isinstance(plain.get("query"), dict):
+        raise ValueError("query must have a kind and its fields")
+    return Part(**plain)
+
+
+def _fields(kind: type, given: Any, *never: str) -> dict[str, Any]:
+    """`given` if it is a mapping of fields of the dataclass `kind`, all that have no default among them."""
+    known = [f for f in fields(kind) if f.name not in never]
+    names = [f.name for f in known]
+    if not isinstance(given, dict):
+        raise ValueError(f"{kind.__name__.lower()} must have {', '.join(names)}, not {given!r}")
+    if wrong := [str(name) for name in given if name not in names]:
+        raise ValueError(f"{kind.__name__.lower()} has no {', '.join(wrong)}: choose from {', '.join(names)}")
+    if lacking := [f.name for f in known if f.default is MISSING and f.name not in given]:
+        raise ValueError(f"{kind.__name__.lower()} lacks {', '.join(lacking)}")
+    return {str(name): value for name, value in given.items()}
+
+
+def judge(part: Part, measured: Measured) -> Finding:
+    """The verdict on what was measured."""
+    value, low, high = measured.interval
+    lacking = []
+    if measured.seeds < part.seeds:
+        lacking.append(f"{measured.seeds} of {part.seeds} seeds")
+    if len(measured.problems) < part.problems:
+        lacking.append(f"{len(measured.problems)} of {part.problems} problems")
+    if lacking:
+        return Finding(part, NOT_MEASURABLE, f"only {' and '.join(lacking)}", measured)
+    if part.reproduced.hold(value, low, high):
+        return Finding(part, REPRODUCED, f"{part.reproduced}", measured)
+    if part.reproduced.hold(value):
+        return Finding(part, PARTLY, f"{part.reproduced}, but the interval reaches beyond", measured)
+    if part.partly is not None and part.partly.hold(value, low, high):
+        return Finding(part, PARTLY, f"not {part.reproduced}, but {part.partly}", measured)
+    return Finding(part, NOT_REPRODUCED, f"not {part.partly or part.reproduced}", measured)

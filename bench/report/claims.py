@@ -1,0 +1,135 @@
+"""The ledger of claims as tables: a row a claim and a part of it, and how the headline is put together."""
+
+import csv
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from bench.ledger import VERDICTS, Entry, Finding, Missing, Refused
+from bench.names import CONF
+from bench.queries import Compare, Evidence
+from bench.report.render import NOTHING, Cell, Table
+from bench.report.tables import significant
+from bench.stats import Interval
+
+PUBLISHED = CONF.parents[1] / "results" / "paper" / "otflow_ratios.csv"
+HEADLINE = {  # quantity -> (what it is called, its name among the published ratios)
+    "parameters_at_q": ("weights at equal quality", "parameter ratio"),
+    "seconds_to_q": ("training time to q", "training time ratio"),
+    "inference": ("inference, exact divergence", ""),
+    "estimated_inference": ("inference, estimated divergence", ""),
+}
+OPPONENTS = {"ffjord": "FFJORD", "rnode": "RNODE"}
+COLUMNS = {"arithmetic": "arithmetic_mean", "geometric": "geometric_mean", "ratio of sums": "ratio_of_sums"}
+
+LEGEND = (
+    "The verdicts are computed (bench.ledger): reproduced where the estimate and its 95 % interval lie within the "
+    "claim's bounds; partly where only the estimate does, or both lie within wider ones; not measurable here where "
+    "there are too few records. Equal quality: seconds to the common target q; a run that does not reach it counts as "
+    "twice its budget.",
+)
+HEADLINE_LEGEND = (
+    "How many times more the opponent takes than OT-Flow: ratios of medians over seeds, their means over problems. A "
+    "mean is a choice: the papers' own numbers, grey, depend on it as much. *: a run did not reach q and is penalised.",
+)
+
+
+def all_of(entries: Sequence[Entry], evidence: Evidence, suffix: str = "") -> list[Table]:
+    """The ledger, and the headline where it is measured."""
+    made = [ledger(entries), *headlines(evidence)]
+    return [replace(table, name=table.name + suffix) for table in made]
+
+
+def ledger(entries: Sequence[Entry]) -> Table:
+    """A row a claim, where it has several parts one for each below it; the commands that are wanting in the notes."""
+    columns = ["published", "measured", "from", "verdict", "why"]
+    rows: list[tuple[str, Sequence[Cell]]] = []
+    for entry in entries:
+        several = len(entry.findings) > 1
+        if several:
+            rows.append((entry.claim.id, [NOTHING, NOTHING, NOTHING, Cell(entry.verdict, best=True), NOTHING]))
+        for finding in entry.findings:
+            name = finding.part.quantity
+            rows.append((f"· {name}" if several else f"{entry.claim.id} {name}", _cells(finding, several)))
+    notes = [f"{entry.claim.id}: {entry.claim.source}." for entry in entries]
+    return Table("claims", f"Claims: {summary(entries)}", "claim", columns, rows, [*notes, *commands(entries)], LEGEND,
+                 text=True)  # fmt: skip
+
+
+def summary(entries: Sequence[Entry]) -> str:
+    """How many claims have which verdict: "2 reproduced, 1 partly"."""
+    verdicts = [entry.verdict for entry in entries]
+    return ", ".join(f"{verdicts.count(name)} {name}" for name in VERDICTS if name in verdicts)
+
+
+def commands(entries: Sequence[Entry]) -> list[str]:
+    """A note for each command that makes records which claims lack."""
+    wanted: dict[str, list[str]] = {}
+    for entry in entries:
+        for command in dict.fromkeys(finding.command for finding in entry.findings if finding.command):
+            wanted.setdefault(command, []).append(entry.claim.id)
+    return [f"Records wanting for {', '.join(ids)}: {command}" for command, ids in wanted.items()]
+
+
+def _cells(finding: Finding, part: bool) -> list[Cell]:
+    verdict = Cell("refused" if finding.refused else finding.verdict, best=not part)
+    published, found = Cell(finding.part.published), finding.measured
+    if found is None:
+        return [published, NOTHING, NOTHING, verdict, Cell(finding.why)]
+    many = len(found.problems)
+    where = f"on {many} problems" if many > 1 else f"on {found.problems[0]}"
+    runs = f"{_counted(found.runs, 'run')}, {_counted(found.seeds, 'seed')}, {where}; {found.hardware}"
+    value = Cell(_text(found.interval), *found.interval)
+    return [published, value, Cell(runs), verdict, Cell("; ".join([finding.why, *found.notes]))]
+
+
+def _counted(n: int, name: str) -> str:
+    return f"{n} {name}" if n == 1 else f"{n} {name}s"
+
+
+def _text(interval: Interval) -> str:
+    value, low, high = interval
+    if math.isnan(low) or low == high:
+        return significant(value)
+    return f"{significant(value)} [{significant(low)}, {significant(high)}]"
+
+
+def headlines(evidence: Evidence) -> list[Table]:
+    """OT-Flow's headline against each opponent by each mean, and the published one; nothing where there is none."""
+    rows: list[tuple[str, list[Cell]]] = []
+    for of, (name, published) in HEADLINE.items():
+        for solver, title in OPPONENTS.items():
+            if (cells := _measured(of, solver, evidence)) is not None:
+                rows.append((f"{name}, {title}", cells))
+            rows += _published(published, title)
+    if not any(not cells[0].quoted for _, cells in rows):
+        return []
+    title, columns = "The headline by mean and opponent", [*COLUMNS, "problems"]
+    return [Table("headline", title, "opponent / OT-Flow", columns, rows, (), HEADLINE_LEGEND)]
+
+
+def _measured(of: str, solver: str, evidence: Evidence) -> list[Cell] | None:
+    try:
+        found = {mean: Compare(of, solver, "otflow", mean).measure(evidence) for mean in COLUMNS}
+    except (Missing, Refused):
+        return None
+    several = found["geometric"]
+    marks = "*" if any("penalised" in note for note in several.notes) else ""
+    cells = [Cell(_text(one.interval) + marks, *one.interval) for one in found.values()]
+    return [*cells, Cell(f"{len(several.problems)}: {', '.join(several.problems)}")]
+
+
+def _published(quantity: str, opponent: str, path: Path = PUBLISHED) -> list[tuple[str, list[Cell]]]:
+    """The row of the papers' own numbers; none where they are not known."""
+    if not quantity or not path.exists():
+        return []
+    with path.open(newline="") as file:
+        for line in csv.DictReader(file):
+            if (line["quantity"], line["numerator"], line["denominator"]) == (quantity, opponent, "OT-Flow"):
+                values = [float(line[column]) for column in COLUMNS.values()]
+                cells = [Cell(f"{value:.3g}", value, quoted=True) for value in values]
+                return [
+                    (f"{quantity}, {opponent} (published)", [*cells, Cell("5: the standard tabular sets", quoted=True)])
+                ]
+    return []

@@ -1,0 +1,133 @@
+"""Verdicts on hand-made measurements, and claims that are not claims."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from bench import ledger
+from bench.ledger import (
+    NOT_MEASURABLE,
+    NOT_REPRODUCED,
+    PARTLY,
+    REPRODUCED,
+    Bounds,
+    Claim,
+    ClaimError,
+    Entry,
+    Finding,
+    Measured,
+    Part,
+    judge,
+)
+from bench.stats import Interval
+
+NAN = math.nan
+
+
+def part(**given: object) -> Part:
+    fields = dict(quantity="q", published="10x", query={"kind": "compare"}, reproduced=Bounds(at_least=10.0),
+                  partly=Bounds(at_least=1.0), command="run it", problems=2)  # fmt: skip
+    return Part(**{**fields, **given})  # type: ignore[arg-type]
+
+
+def measured(value: float, low: float = NAN, high: float = NAN, seeds: int = 3, problems: int = 2) -> Measured:
+    return Measured(Interval(value, low, high), 12, seeds, tuple("abcdefgh"[:problems]), "a machine")
+
+
+@pytest.mark.parametrize(
+    ("found", "verdict"),
+    [
+        (measured(12.0, 10.5, 14.0), REPRODUCED),
+        (measured(12.0), REPRODUCED),  # one seed was asked for: no interval
+        (measured(12.0, 9.0, 14.0), PARTLY),  # the interval reaches below 10
+        (measured(8.0, 7.0, 9.0), PARTLY),
+        (measured(8.0, 7.0, 11.0), PARTLY),
+        (measured(8.0, 0.9, 9.0), NOT_REPRODUCED),  # not even the direction is sure
+        (measured(0.5, 0.4, 0.6), NOT_REPRODUCED),
+        (measured(12.0, 10.5, 14.0, seeds=2), NOT_MEASURABLE),
+        (measured(12.0, 10.5, 14.0, problems=1), NOT_MEASURABLE),
+    ],
+)
+def test_every_verdict(found: Measured, verdict: str) -> None:
+    assert judge(part(), found).verdict == verdict
+
+
+def test_an_upper_bound_is_kept_by_the_upper_end() -> None:
+    smaller = part(reproduced=Bounds(at_most=0.25), partly=None)
+    assert judge(smaller, measured(0.2, 0.1, 0.24)).verdict == REPRODUCED
+    assert judge(smaller, measured(0.2, 0.1, 0.3)).verdict == PARTLY
+    assert judge(smaller, measured(0.3, 0.1, 0.4)).verdict == NOT_REPRODUCED
+
+
+def test_agreement_is_bounded_on_both_sides() -> None:
+    both = part(reproduced=Bounds(0.98, 1.02), partly=Bounds(0.9, 1.1))
+    assert [judge(both, measured(v)).verdict for v in (1.0, 0.95, 1.05, 1.2)] == [
+        REPRODUCED,
+        PARTLY,
+        PARTLY,
+        NOT_REPRODUCED,
+    ]
+
+
+def test_too_few_records_say_what_is_wanting_and_which_command_makes_it() -> None:
+    found = judge(part(), measured(12.0, seeds=1, problems=1))
+    assert found.why == "only 1 of 3 seeds and 1 of 2 problems"
+    assert found.command == "run it"
+    assert judge(part(), measured(12.0)).command == ""
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "verdict"),
+    [
+        ([REPRODUCED, REPRODUCED], REPRODUCED),
+        ([REPRODUCED, NOT_MEASURABLE], PARTLY),
+        ([REPRODUCED, NOT_REPRODUCED], PARTLY),
+        ([PARTLY, NOT_REPRODUCED], PARTLY),
+        ([NOT_REPRODUCED, NOT_MEASURABLE], NOT_REPRODUCED),
+        ([NOT_MEASURABLE, NOT_MEASURABLE], NOT_MEASURABLE),
+    ],
+)
+def test_a_claim_of_several_parts(verdicts: list[str], verdict: str) -> None:
+    findings = tuple(Finding(part(), v, "why") for v in verdicts)
+    assert Entry(Claim("X1", "a paper", (part(), part())), findings).verdict == verdict
+
+
+GOOD = """
+source: a paper
+parts:
+  - quantity: something
+    published: 10x
+    query: {kind: compare, of: seconds_to_q, solver: ffjord, over: otflow}
+    reproduced: {at_least: 10}
+    command: run it
+"""
+
+
+def test_a_claim_is_read(tmp_path: Path) -> None:
+    (tmp_path / "X1.yaml").write_text(GOOD)
+    (claim,) = ledger.load(tmp_path)
+    assert (claim.id, claim.source, claim.parts[0].reproduced) == ("X1", "a paper", Bounds(at_least=10))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("reproduced: {at_least: 10}", "reproduced: {}", "bounds need at_least or at_most"),
+        ("reproduced: {at_least: 10}", "reproduced: {at_least: ten}", "at_least must be a number, not 'ten'"),
+        ("reproduced: {at_least: 10}", "", "part lacks reproduced"),
+        ("published: 10x", "publisht: 10x", "part has no publisht: choose from quantity, published"),
+        ("source: a paper", "", "claim lacks source"),
+        ("command: run it", "command: run it\n    seeds: 0", "seeds must be a whole number of 1 or more, not 0"),
+        ("query: {kind: compare, of: seconds_to_q, solver: ffjord, over: otflow}", "query: fast", "query must have"),
+        ("parts:", "parts: 3\nrest:", "claim has no rest"),
+        ("source: a paper", "source: [", "cannot be read"),
+    ],
+)
+def test_what_is_no_claim_is_one_clear_line(tmp_path: Path, old: str, new: str, said: str) -> None:
+    assert old in GOOD
+    (tmp_path / "X1.yaml").write_text(GOOD.replace(old, new))
+    with pytest.raises(ClaimError, match=r"^X1\.yaml: ") as error:
+        ledger.load(tmp_path)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
