@@ -54,7 +54,7 @@ def work_precision(fit: Fit, test: Points) -> Iterator[dict[str, float | None]]:
     point of effort 1 and error 0.
     """
     truth = _density(fit, FINE)(test).detach().double()
-    if (_density(fit, EFFORTS[0])(test).detach().double() == truth).all():
+    if _same(fit, truth, test):
         yield {"effort": 1.0, "seconds": _seconds(_density(fit, 1.0), test), "error": 0.0}
         return
     for effort in EFFORTS:
@@ -74,6 +74,13 @@ def accurate(points: list[dict[str, float | None]]) -> dict[str, float | None] |
             break
         found = point
     return found
+
+
+def _same(fit: Fit, truth: Values, test: Points) -> bool:
+    """Whether effort changes nothing."""
+    with suppress(Diverged):
+        return bool((_density(fit, EFFORTS[0])(test).detach().double() == truth).all())
+    return False
 
 
 def _density(fit: Fit, effort: float) -> Callable[[Points], Values]:
