@@ -28,18 +28,60 @@ MACHINE = ("device", "cpu")
 TRAINED = ("seconds_to_q", "seconds_per_step", "fit_seconds", "wall_seconds")
 TIMED = (*TRAINED, "inference", "estimated_inference", "density", "samples")
 
-MEANS: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {  # of (problems, k) against (problems, k): (k,)
-    "arithmetic": lambda a, b: np.mean(a / b, 0),
-    "geometric": lambda a, b: np.exp(np.mean(np.log(a / b), 0)),
-    "ratio of sums": lambda a, b: a.sum(0) / b.sum(0),
-    "share above 1": lambda a, b: np.mean(a > b, 0),
-    "difference": lambda a, b: np.mean(a - b, 0),
+Arrays = Sequence[np.ndarray]
+
+
+def geometric(a: Arrays, b: Arrays) -> Interval:
+    """Geometric mean over problems of the ratios of medians."""
+    return stats.geometric_mean_ratio(a, b, _rng())
+
+
+def difference(a: Arrays, b: Arrays) -> Interval:
+    """Mean over problems of the differences of medians."""
+    weights = [1 / len(a)] * len(a) + [-1 / len(b)] * len(b)
+    return stats.contrast(weights, [*a, *b], _rng(), log=False)
+
+
+def of_ratios(function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Callable[[Arrays, Arrays], Interval]:
+    """A mean that no contrast of medians is: `function` of (problems, k) medians over (problems, k), by bootstrap."""
+
+    def mean(a: Arrays, b: Arrays) -> Interval:
+        def statistic(*rows: np.ndarray) -> np.ndarray:
+            medians = [np.median(row, -1) for row in rows]
+            return function(np.stack(medians[: len(a)]), np.stack(medians[len(a) :]))
+
+        return stats.bootstrap(statistic, [*a, *b], _rng())
+
+    return mean
+
+
+MEANS: dict[str, Callable[[Arrays, Arrays], Interval]] = {
+    "arithmetic": of_ratios(lambda a, b: np.mean(a / b, 0)),
+    "geometric": geometric,
+    "ratio of sums": of_ratios(lambda a, b: a.sum(0) / b.sum(0)),
+    "share above 1": of_ratios(lambda a, b: np.mean(a > b, 0)),
+    "difference": difference,
 }
-WORST: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-    "largest": lambda a: a.max(0),
-    "largest magnitude": lambda a: np.abs(a).max(0),
-    "smallest": lambda a: a.min(0),
-}
+WORST: dict[str, Callable[[np.ndarray], np.ndarray]] = {"largest": lambda a: a.max(0), "smallest": lambda a: a.min(0)}
+
+
+def worst(name: str, strata: Arrays) -> Interval:
+    """The largest or smallest of the medians."""
+    if len(strata) == 1:
+        return _with_seeds(stats.median(strata[0], _rng()), strata)
+    found = stats.bootstrap(lambda *rows: WORST[name](np.stack([np.median(r, -1) for r in rows])), strata, _rng())
+    return _with_seeds(found, strata)
+
+
+def _with_seeds(found: Interval, strata: Arrays) -> Interval:
+    """`found` without its interval where a problem has fewer than MIN_SEEDS seeds."""
+    enough = min(map(len, strata)) >= tables.MIN_SEEDS
+    return found if enough else Interval(found.value, math.nan, math.nan)
+
+
+def _rng() -> np.random.Generator:
+    """The same draws for each estimate, as in the report."""
+    return np.random.default_rng(0)
 
 
 @dataclass(frozen=True)
@@ -119,12 +161,6 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def _interval(function: Callable[..., np.ndarray], strata: Sequence[np.ndarray], seeds: int) -> Interval:
-    """`function` of the strata's medians with its interval; without one below MIN_SEEDS."""
-    found = stats.of_medians(function, strata, np.random.default_rng(0))
-    return found if seeds >= tables.MIN_SEEDS else Interval(found.value, math.nan, math.nan)
-
-
 def hardware(runs: pd.DataFrame) -> str:
     """The machine of some runs, and the threads that they had."""
     first, threads = runs.iloc[0], sorted(runs["threads"].unique())
@@ -158,9 +194,11 @@ class Compare:
 
     def measure(self, evidence: Evidence) -> Measured:
         pairs = self.pairs(evidence)
+        unfair = {p.pair.dataset: mix for p in pairs for mix in lint.unfair(p.pair.both) if mix.name != "seeds"}
         compared = self.compare(pairs, evidence)
-        used = {name: c for name, c in compared.items() if self._known(c) and not c.void}
+        used = {name: c for name, c in compared.items() if self._known(c) and not c.void and name not in unfair}
         notes = [f"without {name}: a certificate failed" for name, c in compared.items() if c.void]
+        notes += [f"without {name}: unfair, as {mix}" for name, mix in unfair.items()]
         if not used:
             lost = f" ({'; '.join(notes)})" if notes else ""
             raise Missing(f"no problem on which {self.solver} and {self.over} both have {_words(self.of)}{lost}")
@@ -170,20 +208,12 @@ class Compare:
         notes += [f"do not quote: others used the processor ({', '.join(noisy)})"] if noisy else []
         seeds = min(c.seeds for c in used.values())
         count = sum(len(c.solver) + len(c.reference) for c in used.values())
-        interval = self.interval(list(used.values()), seeds)
+        a, b = [c.solver for c in used.values()], [c.reference for c in used.values()]
+        interval = _with_seeds(MEANS[self.mean](a, b), [*a, *b])
         return Measured(interval, count, seeds, tuple(used), hardware(runs), tuple(notes))
 
     def _known(self, c: Comparison) -> bool:
         return c.seeds > 0 if self.mean == "difference" else c.known
-
-    def interval(self, used: Sequence[Comparison], seeds: int) -> Interval:
-        """The mean over problems; without an interval below MIN_SEEDS."""
-        n = len(used)
-
-        def function(*medians: np.ndarray) -> np.ndarray:
-            return MEANS[self.mean](np.stack(medians[:n]), np.stack(medians[n:]))
-
-        return _interval(function, [*(c.solver for c in used), *(c.reference for c in used)], seeds)
 
     def compare(self, pairs: "Sequence[Problem]", evidence: Evidence) -> dict[str, Comparison]:
         """The quantity on each problem. Raises ClaimError."""
@@ -330,31 +360,31 @@ def certified(runs: pd.DataFrame, column: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Value:
-    """The worst over `datasets` of the median over seeds of a number of the records, over another one, `share_of`."""
+    """The worst over `datasets` of the median over seeds of a number of the records; `magnitude`: of its magnitude."""
 
     kind: ClassVar[str] = "value"
     of: str
     solver: str
     datasets: Sequence[str] | None = None
     worst: str = "largest"
-    share_of: str | None = None
+    magnitude: bool = False
 
     def __post_init__(self) -> None:
         if self.worst not in WORST:
             raise ValueError(f"no worst {self.worst!r}: choose from {', '.join(WORST)}")
 
     def measure(self, evidence: Evidence) -> Measured:
-        names = [evidence.column(name) for name in (self.of, self.share_of) if name is not None]
+        name = evidence.column(self.of)
         runs = evidence.runs([self.solver], self.datasets)
-        runs = runs[runs["status"] == "ok"].dropna(subset=names)
-        runs = runs.assign(value=runs[self.of] / (runs[self.share_of] if self.share_of else 1.0))
+        runs = runs[runs["status"] == "ok"].dropna(subset=[name])
+        runs = runs.assign(value=runs[name].abs() if self.magnitude else runs[name])
         found = {str(name): self._values(part) for name, part in runs.groupby("dataset")}
         used = {name: values for name, values in found.items() if len(values)}
         lacking = [name for name in self.datasets or () if name not in used]
         if not used:
             raise Missing(f"no certified {_words(self.of)} of {self.solver}")
         seeds = min(map(len, used.values()))
-        interval = _interval(lambda *medians: WORST[self.worst](np.stack(medians)), list(used.values()), seeds)
+        interval = worst(self.worst, list(used.values()))
         notes = (f"nothing on {', '.join(lacking)}",) if lacking else ()
         count = sum(map(len, used.values()))
         return Measured(interval, count, seeds, tuple(used), hardware(runs), notes)
@@ -394,17 +424,14 @@ class Beside:
             value = theirs.get((self.methods[str(solver)], int(part["dim"].iloc[0])))
             values = certified(tables.best_setting(part), name)
             if value and len(values):
-                strata[solver, dataset] = values / value
+                ratios = values / value
+                strata[solver, dataset] = np.abs(ratios - 1) if self.deviation else ratios
                 problems.add(str(dataset))
         if not strata:
             raise Missing(f"no certified {_words(self.of)} beside a published one")
 
-        def function(*medians: np.ndarray) -> np.ndarray:
-            ratios = np.stack(medians)
-            return np.abs(ratios - 1).max(0) if self.deviation else ratios.max(0)
-
         seeds = min(map(len, strata.values()))
-        interval = _interval(function, list(strata.values()), seeds)
+        interval = worst("largest", list(strata.values()))
         ordered = tuple(sorted(problems, key=lambda text: int(text.rpartition("=")[2])))
         return Measured(interval, sum(map(len, strata.values())), seeds, ordered, hardware(runs))
 
