@@ -11,7 +11,6 @@ integrator, are those tuned for the dataset; the weights are those after some st
 import argparse
 import copy
 import dataclasses
-import itertools
 import json
 import statistics
 from collections.abc import Iterable, Sequence
@@ -125,31 +124,6 @@ def experiment(dataset: str, steps: int, repeats: int) -> dict[str, Any]:
     return {"dataset": dataset, "trained_steps": steps, "env": described, "rows": rows}
 
 
-def draw(found: dict[str, Any], path: Path) -> None:
-    """Error of the gradient against seconds."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    import matplotlib.pyplot as plt
-
-    from bench.report.figures import OKABE_ITO, RC
-
-    with plt.rc_context(RC):  # type: ignore[arg-type]
-        figure, axes = plt.subplots(figsize=(3.3, 2.5), layout="constrained")
-        for (method, way), colour, marker in zip(
-            itertools.product(("dopri5", "rk4"), WAYS), OKABE_ITO, "osD^", strict=False
-        ):
-            rows = [r for r in found["rows"] if (r["method"], r["adjoint"]) == (method, way)]
-            label = f"{method}, {WAYS[way]}"
-            points = [r["seconds"] for r in rows], [r["error"] for r in rows]
-            axes.loglog(*points, color=colour, marker=marker, ls="--" if way else "-", ms=3.5, lw=1, label=label)
-        axes.set(xlabel="seconds a gradient", ylabel="relative error of the gradient", title=found["dataset"])
-        axes.legend(frameon=False, fontsize=7)
-        for suffix in ("png", "pdf"):
-            figure.savefig(path.with_suffix(f".{suffix}"), dpi=200)
-        plt.close(figure)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.gradient_error", description=__doc__.splitlines()[0])
     parser.add_argument("dataset", nargs="+", help="those that FFJORD is tuned for")
@@ -161,12 +135,14 @@ def main() -> None:
     for dataset in arguments.dataset:
         if not (CONF / "tuned" / f"ffjord_{dataset}.yaml").exists():
             parser.error(f"FFJORD is not tuned for {dataset}: bench/conf/tuned has no ffjord_{dataset}.yaml")
+    from bench.report import kernels
+
     env.keep_memory()
     FOLDER.mkdir(parents=True, exist_ok=True)
     for dataset in arguments.dataset:
         found = experiment(dataset, arguments.steps, arguments.repeats)
         (FOLDER / f"{dataset}.json").write_text(json.dumps(found, indent=1) + "\n")
-        draw(found, FOLDER / dataset)
+        kernels.draw("gradient_error", found, FOLDER / dataset)
         for error in (1e-2, 1e-3, 1e-4, 1e-5):
             print(dataset, f"error <= {error:g}:", faster_at(found["rows"], error))  # noqa: T201
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -90,8 +91,17 @@ def rows_within(f: Callable[[int], Any], rows: int, seconds: float, device: torc
     return fitting, clock.last * fitting / n
 
 
+def flops_of(func: OpOverload) -> Callable[..., int] | None:
+    """What counts the FLOPs of an operation; torch's registry knows addmm, and not that addmm_ is the same work."""
+    packet = func._overloadpacket
+    known = flop_registry.get(packet)
+    if known is None and packet.__name__.endswith("_"):
+        known = flop_registry.get(getattr(torch.ops.aten, packet.__name__.removesuffix("_"), None))
+    return known
+
+
 class Work(TorchDispatchMode):
-    """Counts, within the block, the aten calls and the FLOPs of matrix products, backward passes included.
+    """Counts, within the block, the aten calls and the FLOPs of matrix-matrix products, backward passes included.
 
     torch's own FlopCounterMode fails on torchdiffeq's odeint_adjoint (pytorch#131753).
     """
@@ -103,7 +113,7 @@ class Work(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        count = flop_registry.get(func._overloadpacket)
+        count = flops_of(func)
         if count is None and torch.is_inference_mode_enabled():
             with self:  # composite operations arrive whole in inference mode
                 parts = func.decompose(*args, **kwargs)

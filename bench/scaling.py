@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_leaves
 from bench.env import keep_memory
 from bench.measure import Work, repeat
 from bench.record import write_over
+from bench.report import kernels
 from bench.trace import where
 from bench.yardstick import Product, Yardstick
 from datasets.base import Samples
@@ -109,46 +110,21 @@ def limits(device: str = "cpu") -> dict[str, float]:
     }
 
 
-def draw(rows: Sequence[Row], machine: Mapping[str, float], path: Path) -> None:
-    """Seconds against each size with its slope, and the roofline."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.5, 2.6), layout="constrained")
-    growth, roof = figure.subplots(1, 2)
-    peak, bandwidth = machine["flop_per_second"], machine["bytes_per_second"]
-    intensities = np.geomspace(1, 1000)
-    roof.plot(intensities, np.minimum(peak, intensities * bandwidth) * 1e-9, color="0.3", lw=1)
-    styles = zip(SIZES, ("o-", "s--", "^-.", "D:"), ("#0072B2", "#D55E00", "#009E73", "#CC79A7"), strict=True)
-    for varied, style, colour in styles:
-        of = [row for row in rows if row.varied == varied]
-        sizes = np.array([getattr(row.shape, varied) for row in of])
-        label = f"{varied}, slope {slope(rows, varied):.2f}"
-        growth.plot(sizes / sizes[0], [row.seconds for row in of], style, color=colour, ms=3, lw=1, label=label)
-        rates = [row.flop / row.seconds * 1e-9 for row in of]
-        roof.plot([row.flop / row.bytes for row in of], rates, style[0], color=colour, ms=3)
-    growth.set(xlabel="size / smallest", ylabel="seconds a step", xscale="log", yscale="log")
-    growth.legend(frameon=False, fontsize=7)
-    roof.set(xlabel="FLOP / byte", ylabel="GFLOP/s", xscale="log", yscale="log")
-    for suffix in ("pdf", "png"):
-        figure.savefig(path.with_suffix(f".{suffix}"), dpi=200)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.scaling", description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
     device = parser.parse_args().device
     keep_memory()
     rows = [measure(name, Shape(**{name: size}), device) for name, sizes in SIZES.items() for size in sizes]
-    machine = limits(device)
     found = {
         "environment": where(device),
-        "limits": machine,
+        "limits": limits(device),
         "slopes": {name: slope(rows, name) for name in SIZES},
         "rows": [asdict(row) for row in rows],
     }
     OUT.mkdir(parents=True, exist_ok=True)
     write_over(OUT / f"{device}.json", (json.dumps(found, indent=1) + "\n").encode())
-    draw(rows, machine, OUT / f"{device}.pdf")
+    kernels.draw("scaling", found, OUT / device)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ the dimensions of MINIBOONE, BSDS300 and MNIST, on initial weights; Hutchinson's
 """
 
 import argparse
-import csv
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -20,11 +19,11 @@ from torch import Generator, Tensor
 from bench.env import describe, keep_memory
 from bench.measure import repeat
 from bench.record import write_over
+from bench.report import kernels
 from solvers.potential import Potential
 from solvers.train import seeded
 
 ROOT = Path(__file__).parents[1]
-PUBLISHED = ROOT / "results" / "paper" / "otflow_trace.csv"
 OUT = ROOT / "results" / "trace"
 DIMS = (43, 63, 784)
 CLOSED, AUTOGRAD, HUTCHINSON = "closed form", "automatic differentiation", "Hutchinson"
@@ -95,47 +94,6 @@ def measure(dim: int, width: int = 64, n: int = 512, seed: int = 0, device: str 
         yield row(HUTCHINSON, vectors, found, repeat(lambda: hutchinson(potential, s, vectors, rng), at, 3))  # noqa: B023
 
 
-def published(path: Path = PUBLISHED) -> list[Row]:
-    """The authors' own values, from a GPU that they do not name."""
-    with path.open(newline="") as file:
-        return [
-            Row(
-                int(line["dim"]),
-                HUTCHINSON if line["hutchinson_vectors"] else CLOSED,
-                int(line["hutchinson_vectors"] or 0),
-                float(line["runtime_s_mean"]),
-                float(line["rel_error_mean"]) if line["hutchinson_vectors"] else 0.0,
-            )
-            for line in csv.DictReader(file)
-        ]
-
-
-def draw(rows: list[Row], theirs: list[Row], path: Path) -> None:
-    """Runtime over that of the closed form, and relative error, against the number of vectors."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.5, 2.4), layout="constrained")
-    cost, error = figure.subplots(1, 2)
-    for colour, dim in zip(("#0072B2", "#D55E00", "#009E73"), sorted({row.dim for row in rows}), strict=False):
-        for source, line, label in ((rows, "o-", f"d = {dim}"), (theirs, "x:", "published" if dim == 784 else None)):
-            of = [row for row in source if row.dim == dim]
-            exact = next((row.seconds for row in of if row.method == CLOSED), None)
-            estimates = [row for row in of if row.method == HUTCHINSON]
-            if exact is None:
-                continue
-            shares = [row.vectors / dim for row in estimates]
-            cost.plot(shares, [row.seconds / exact for row in estimates], line, color=colour, ms=3, lw=1, label=label)
-            error.plot(shares, [row.relative_error for row in estimates], line, color=colour, ms=3, lw=1)
-    cost.set(ylabel="seconds / seconds of the closed form", yscale="log")
-    cost.axhline(1.0, color="0.5", lw=0.6)
-    error.set(ylabel="relative error of the trace", yscale="log")
-    for axis in (cost, error):
-        axis.set_xlabel("Hutchinson vectors / d")
-    cost.legend(frameon=False, fontsize=7)
-    for suffix in ("pdf", "png"):
-        figure.savefig(path.with_suffix(f".{suffix}"), dpi=200)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.trace", description=__doc__.splitlines()[0])
     parser.add_argument("--device", default="cpu")
@@ -143,11 +101,9 @@ def main() -> None:
     keep_memory()  # as in a run: automatic differentiation gains most
     rows = [row for dim in DIMS for row in measure(dim, device=device)]
     OUT.mkdir(parents=True, exist_ok=True)
-    write_over(
-        OUT / f"{device}.json",
-        (json.dumps({"environment": where(device), "rows": list(map(asdict, rows))}, indent=1) + "\n").encode(),
-    )
-    draw(rows, published(), OUT / f"{device}.pdf")
+    found = {"environment": where(device), "rows": list(map(asdict, rows))}
+    write_over(OUT / f"{device}.json", (json.dumps(found, indent=1) + "\n").encode())
+    kernels.draw("trace", found, OUT / device)
 
 
 def where(device: str) -> dict[str, object]:

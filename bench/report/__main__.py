@@ -116,10 +116,11 @@ def report(options: Options) -> int:
 
 def kernels_part(options: Options, console: Console) -> page.Part | None:
     """The experiments on kernels, where any were made."""
-    made, shown = experiments.slopes(options.records), experiments.pictures(options.records)
+    made, drawn = experiments.slopes(options.records), experiments.figures(options.records)
     for table in made:
         render.show(table, console)
     write_tables(made, options.out / "tables")
+    shown = write_figures(drawn, options.out / "figures")
     return page.Part("kernels", "Kernels", (), made, shown) if made or shown else None
 
 

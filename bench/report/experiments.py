@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.report.page import Picture
+from bench.report import kernels
+from bench.report.figures import Drawn
 from bench.report.render import Cell, Table
 
 
@@ -45,28 +46,48 @@ def folders(records: Sequence[Path]) -> Iterator[tuple[Experiment, Path]]:
                 yield experiment, inside
 
 
-def pictures(records: Sequence[Path]) -> list[Picture]:
-    """The figures of the experiments beside `records`."""
-    return [
-        Picture.read(path, f"{experiment.caption} ({path.stem})")
-        for experiment, folder in folders(records)
-        for path in sorted(folder.glob("*.png"))
-    ]
+def found(records: Sequence[Path]) -> Iterator[tuple[Experiment, Path, kernels.Found]]:
+    """What they left. A file that is not theirs is passed over."""
+    for experiment, folder in folders(records):
+        for path in sorted(folder.glob("*.json")):
+            try:
+                yield experiment, path, json.loads(path.read_text())
+            except (OSError, ValueError):
+                continue
+
+
+def figures(records: Sequence[Path]) -> list[Drawn]:
+    """The figures of the experiments beside `records`, drawn from what was measured."""
+    drawn = []
+    for experiment, path, measured in found(records):
+        try:
+            figure = kernels.DRAW[experiment.name](measured)
+        except (KeyError, TypeError, ValueError, AttributeError, StopIteration):
+            continue
+        name = f"{experiment.name}-{machine(path)}-{path.stem}"
+        drawn.append(Drawn(name, figure, f"{experiment.caption} ({machine(path)}, {path.stem})"))
+    return drawn
+
+
+def machine(path: Path) -> str:
+    """The folder of results/reference that it lies in; `here` beside results/runs."""
+    folder = path.parent.parent
+    return "here" if folder.name == "results" else folder.name
 
 
 def slopes(records: Sequence[Path]) -> list[Table]:
     """How seconds grow with each size: a row per device. A file that is not one is passed over."""
     rows: list[tuple[str, Sequence[Cell]]] = []
     names: list[str] = []
-    for experiment, folder in folders(records):
-        for path in sorted(folder.glob("*.json")) if experiment.name == "scaling" else ():
-            try:
-                found = json.loads(path.read_text())["slopes"]
-                cells = [Cell(f"{float(value):.2f}", float(value)) for value in found.values()]
-            except (OSError, ValueError, KeyError, TypeError, AttributeError):
-                continue
-            if not names or list(found) == names:
-                names = list(found)
-                rows.append((path.stem, cells))
+    for experiment, path, measured in found(records):
+        if experiment.name != "scaling":
+            continue
+        try:
+            cells = [Cell(f"{float(value):.2f}", float(value)) for value in measured["slopes"].values()]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            continue
+        if not names or list(measured["slopes"]) == names:
+            names = list(measured["slopes"])
+            rows.append((f"{machine(path)}, {path.stem}", cells))
     title = "OT-Flow's training step: slope of log seconds against log size"
     return [Table("scaling", title, "device", names, rows)] if rows else []

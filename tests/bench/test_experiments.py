@@ -1,4 +1,4 @@
-"""The report shows what the experiments on kernels left."""
+"""The report draws what the experiments on kernels measured."""
 
 import json
 
@@ -6,45 +6,94 @@ import matplotlib as mpl
 
 mpl.use("Agg")
 
-from matplotlib.figure import Figure
+import pytest
 
-from bench.report import experiments
+from bench.report import experiments, kernels
 from bench.report.__main__ import main
 from tests.bench import fake_records as fake
 
+SLOPES = {"d": 0.98, "width": 1.9, "batch": 1.0, "steps": 1.0}
+SCALING = {
+    "limits": {"flop_per_second": 1e11, "bytes_per_second": 1e10},
+    "slopes": SLOPES,
+    "rows": [
+        {"varied": name, "shape": {name: size}, "seconds": 0.1 * size**power, "flop": 1e9 * size, "bytes": 1e9}
+        for name, power in SLOPES.items()
+        for size in (2, 4, 8)
+    ],
+}
+GRADIENT_ERROR = {
+    "dataset": "moons",
+    "rows": [
+        {"method": m, "adjoint": a, "error": e, "seconds": 1.0 / e}
+        for m in ("dopri5", "rk4") for a in (False, True) for e in (0.1, 0.01)
+    ],
+}  # fmt: skip
+TRACE = {"rows": kernels.published()}
+ALL = {"trace": TRACE, "scaling": SCALING, "gradient_error": GRADIENT_ERROR}
 
-def leave(folder, name, slopes=None):
+
+def leave(folder, name, measured=None):
     (folder / name).mkdir(parents=True)
-    Figure(figsize=(1, 1)).savefig(folder / name / "cpu.png")
-    if slopes is not None:
-        (folder / name / "cpu.json").write_text(json.dumps({"slopes": slopes}))
+    (folder / name / "cpu.json").write_text(json.dumps(ALL[name] if measured is None else measured))
 
 
 def test_they_lie_beside_runs_and_within_reference_folders(tmp_path):
     leave(tmp_path / "results", "trace")
-    leave(tmp_path / "reference", "gradient_error")
-    found = experiments.pictures([tmp_path / "results/runs", tmp_path / "reference"])
-    assert [one.caption.partition(":")[0] for one in found] == [
-        "The exact trace in closed form against Hutchinson's estimate by AD",
-        "Discretize-optimize (direct) against optimize-discretize (adjoint)",
-    ]
+    leave(tmp_path / "reference/epyc", "gradient_error")
+    found = experiments.figures([tmp_path / "results/runs", tmp_path / "reference/epyc"])
+    assert [one.name for one in found] == ["trace-here-cpu", "gradient_error-epyc-cpu"]
 
 
 def test_slopes_are_a_table_and_a_torn_file_is_passed_over(tmp_path):
-    leave(tmp_path, "scaling", {"d": 0.98, "width": 1.9})
-    (tmp_path / "scaling/cuda.json").write_text('{"slopes": {"d":')
-    (table,) = experiments.slopes([tmp_path])
-    assert table.columns == ["d", "width"]
-    assert [(label, [c.text for c in row]) for label, row in table.rows] == [("cpu", ["0.98", "1.90"])]
+    leave(tmp_path / "epyc", "scaling")
+    for name, text in {"torn": '{"slopes": {"d":', "list": "[1]", "text": '{"slopes": {"d": "x"}}'}.items():
+        (tmp_path / f"epyc/scaling/{name}.json").write_text(text)
+    (table,) = experiments.slopes([tmp_path / "epyc"])
+    assert table.columns == list(SLOPES)
+    assert [(label, [c.text for c in row]) for label, row in table.rows] == [
+        ("epyc, cpu", ["0.98", "1.90", "1.00", "1.00"])
+    ]
+    assert [one.name for one in experiments.figures([tmp_path / "epyc"])] == ["scaling-epyc-cpu"]
 
 
 def test_the_page_has_a_part_for_them(tmp_path, capsys):
     fake.store(tmp_path / "results/runs", fake.sweep(1, ["moons"]))
-    leave(tmp_path / "results", "scaling", {"d": 1.0})
+    leave(tmp_path / "results", "scaling")
     out = tmp_path / "report"
     assert main([f"records={tmp_path / 'results/runs'}", f"out={out}"]) == 0
     page = (out / "index.html").read_text()
     assert page.count("roofline") == 2  # figure and caption
     assert "slope of log seconds" in page
     assert (out / "tables/scaling.csv").exists()
+    assert (out / "figures/scaling-here-cpu.pdf").exists()
     assert "slope of log seconds" in capsys.readouterr().out
+
+
+def test_published_traces():
+    theirs = kernels.published()
+    assert {row["dim"] for row in theirs} == {43, 63, 784}
+    slowest = max(theirs, key=lambda row: row["seconds"])
+    assert (slowest["dim"], slowest["vectors"]) == (784, 784)
+    assert slowest["seconds"] == pytest.approx(2.492589)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_figures_show_what_was_measured_and_no_label_lies_over_another(name, tmp_path):
+    kernels.draw(name, ALL[name], tmp_path / name)
+    assert {path.suffix for path in tmp_path.iterdir()} == {".pdf", ".png"}
+    figure = kernels.DRAW[name](ALL[name])
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            boxes = [
+                tick.label1.get_window_extent()
+                for tick in axis.get_major_ticks() + axis.get_minor_ticks()
+                if low <= tick.get_loc() <= high and tick.label1.get_text()
+            ]
+            assert len(boxes) >= 2
+            assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    labels = {"trace": "d = 63", "scaling": "width, slope 1.90", "gradient_error": "rk4, adjoint"}
+    (line,) = [one for one in figure.axes[0].lines if one.get_label() == labels[name]]
+    assert len(line.get_xdata()) == {"trace": 7, "scaling": 3, "gradient_error": 2}[name]

@@ -1,12 +1,10 @@
 """The gradient's error, both ways."""
 
-import json
-
 import pytest
 import torch
 
 from bench import gradient_error
-from bench.gradient_error import REFERENCE, compare, draw, faster_at, gradient
+from bench.gradient_error import REFERENCE, compare, faster_at, gradient
 from datasets.base import Samples
 from datasets.gaussians import standard_normal
 from solvers.ffjord import FFJORD, FFJORDFit
@@ -55,15 +53,6 @@ def test_the_faster_way_is_judged_at_equal_error():
     assert faster_at(rows, 1e-2) == {"direct": 1.0, "adjoint": 2.0}
     assert faster_at(rows, 1e-3) == {"direct": 3.0, "adjoint": 2.0}
     assert faster_at(rows, 1e-4) == {"direct": 3.0, "adjoint": None}
-
-
-def test_the_figure_is_drawn(tmp_path):
-    rows = [
-        {"method": m, "adjoint": a, "error": e, "seconds": 1.0 / e}
-        for m in ("dopri5", "rk4") for a in (False, True) for e in (0.1, 0.01)
-    ]  # fmt: skip
-    draw(json.loads(json.dumps({"dataset": "moons", "rows": rows})), tmp_path / "moons")
-    assert {path.name for path in tmp_path.iterdir()} == {"moons.png", "moons.pdf"}
 
 
 def test_what_is_not_tuned_is_refused(monkeypatch, capsys):

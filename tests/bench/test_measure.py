@@ -79,6 +79,19 @@ def test_work_counts_the_flops_of_matrix_products_in_both_passes() -> None:
     assert backward.calls > 2
 
 
+def test_work_counts_products_added_in_place_and_written_to_what_is_there() -> None:
+    a, b, c = torch.randn(4, 5), torch.randn(5, 3), torch.randn(4, 3)
+    x, y, z = torch.randn(2, 4, 5), torch.randn(2, 5, 3), torch.randn(2, 4, 3)
+    for product in (lambda: c.addmm_(a, b), lambda: torch.mm(a, b, out=c), lambda: torch.addmm(c, a, b)):
+        with Work() as work:
+            product()
+        assert (work.calls, work.flops) == (1, 2 * 4 * 5 * 3)
+    with Work() as work:
+        z.baddbmm_(x, y)
+        z.add_(1.0).mul_(2.0)
+    assert (work.calls, work.flops) == (3, 2 * 2 * 4 * 5 * 3)
+
+
 def test_work_counts_alike_in_inference_mode() -> None:
     layer, x = nn.Linear(4, 3), torch.randn(6, 4)
     with Work() as plain:

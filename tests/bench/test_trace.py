@@ -1,11 +1,9 @@
 """Exact and estimated traces of a small potential."""
 
-import math
-
 import pytest
 import torch
 
-from bench.trace import AUTOGRAD, CLOSED, HUTCHINSON, by_autograd, draw, hutchinson, measure, published
+from bench.trace import AUTOGRAD, CLOSED, HUTCHINSON, by_autograd, hutchinson, measure
 from solvers.potential import Potential
 
 
@@ -27,13 +25,3 @@ def test_the_estimate_is_exact_of_a_diagonal_hessian_and_leaves_time_out(rng):
     s = torch.randn(5, 4)
     assert torch.allclose(hutchinson(potential, s, 1, rng), torch.full((5,), 6.0))
     assert torch.allclose(by_autograd(potential, s), torch.full((5,), 6.0))
-
-
-def test_published_values_and_the_figure(tmp_path):
-    theirs = published()
-    assert {row.dim for row in theirs} == {43, 63, 784}
-    slowest = max(theirs, key=lambda row: row.seconds)
-    assert (slowest.dim, slowest.vectors) == (784, 784)
-    assert math.isclose(slowest.seconds, 2.492589)
-    draw(theirs, theirs, tmp_path / "trace.pdf")
-    assert (tmp_path / "trace.pdf").stat().st_size > 1000
