@@ -1,76 +1,202 @@
-"""The gate tried on itself: how often does it find a slow-down that is there, and one that is not?
+"""The gate tried on itself: does it find a slow-down that is there, and only such?
 
-    python -m bench.prove       this commit against itself, OT-Flow's step delayed; writes results/reference/gate.md
+    python -m bench.prove [--runs N]       writes results/reference/gate.md
 
-Each run is one of `bench.gate.compare`, over all cases where nothing is delayed, over the two of the toy's step where
-OT-Flow's is. About ten minutes on two cores.
+A run is one bench.gate.compare of this checkout with its own commit, in which a worker sleeps where a trial says so.
+Each is kept in results/check/prove.jsonl as it ends, and the table written anew: the same command goes on from there.
+What needs no timing is shown by the tests that the table names, which are run first.
+
+Exit status 0: every trial came out as wanted; 1: one did not, or a run is missing; 2: could not measure.
 """
 
 import argparse
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from bench import env, gate
-from bench.counters import REFERENCE
-from bench.gate import CASES, FAIL, UNKNOWN, Pair, Verdict
+from bench import check, env, gate
+from bench.counters import REFERENCE, ROOT, NotMeasured
+from bench.gate import CASES, FAIL, UNKNOWN, Pair, SpeedUp, Verdict
 from bench.record import write_over
 
-DELAYED = "otflow step toy"
-PAIR = (DELAYED, "ffjord step toy")
-TRIALS = ((0.0, 20), (0.15, 10), (0.30, 10))  # delay as a share of the step, and runs
+STEP, THEIRS = "otflow step toy", "ffjord step toy"
 OUT = REFERENCE.with_name("gate.md")
+KEPT = check.OUT / "prove.jsonl"
+
+Found = tuple[list[Verdict], list[SpeedUp]]
+
+
+def fails(found: Found) -> bool:
+    """Whether any case fails."""
+    return any(one.outcome == FAIL for one in found[0])
+
+
+def finds_the_step(found: Found) -> bool:
+    """Whether OT-Flow's step fails."""
+    return any(one.outcome == FAIL for one in found[0] if one.case == STEP)
+
+
+def reports_ffjord(found: Found) -> bool:
+    """Whether FFJORD's step is reported as faster, and neither a case fails nor the floor that stood before."""
+    floors = {one.name: check.ROOM * one.base.low for one in found[1]}
+    faster = [one for one in found[1] if one.ffjord.high < 1.0]
+    return bool(faster) and not fails(found) and not gate.below(found[1], floors)
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Runs of the gate with one delay: in how many OT-Flow's step, and anything else, failed or stayed unknown."""
+    """`runs` with workers delayed, case -> share of its seconds; `least` to `most` of them shall be `counted`."""
 
-    delay: float
+    name: str
+    counted: Callable[[Found], bool]
     runs: int
-    found: int
-    others: int
-    unknown: int
+    least: int = 0
+    most: int = 1_000
+    head: Mapping[str, float] = field(default_factory=dict)
+    base: Mapping[str, float] = field(default_factory=dict)
+    cases: tuple[str, ...] = (STEP, THEIRS)
 
-    def row(self) -> str:
-        wanted = "at most 1 of 20" if self.delay == 0 else "at least 9 of 10"
-        failed = self.found + self.others if self.delay == 0 else self.found
-        return (
-            f"| {100 * self.delay:.0f} % | {self.runs} | {failed} | {wanted} | {self.others if self.delay else '–'} "
-            f"| {self.unknown} |"
-        )
+    @property
+    def wanted(self) -> str:
+        return f"at least {self.least} of {self.runs}" if self.least else f"at most {self.most} of {self.runs}"
 
 
-def trial(sides: Pair, delay: float, runs: int) -> Trial:
-    sides.head.slow = {DELAYED: delay}
-    cases = PAIR if delay else CASES
-    return summed(delay, [gate.compare(sides, cases)[0] for _ in range(runs)])
+TRIALS = (
+    Trial("nothing delayed: a case fails", fails, 20, most=1, cases=CASES),
+    Trial("OT-Flow's step 15 % slower: it fails", finds_the_step, 10, least=9, head={STEP: 0.15}),
+    Trial("OT-Flow's step 30 % slower: it fails", finds_the_step, 10, least=9, head={STEP: 0.30}),
+    Trial("FFJORD's step twice as fast: reported, nothing fails", reports_ffjord, 10, least=9, base={THEIRS: 1.0}),
+)
+
+TESTS = {
+    "an empty result fails": ("test_check.py::test_an_empty_result_is_no_pass",),
+    "a result in which every case failed fails": ("test_check.py::test_where_every_case_fails_it_is_no_pass",),
+    "a counter off by one fails with its name": (
+        "test_check.py::test_a_counter_off_by_one_fails_with_its_name",
+        "test_counters.py::test_each_committed_count_off_by_one_is_named",
+    ),
+}
 
 
-def summed(delay: float, runs: Sequence[Sequence[Verdict]]) -> Trial:
-    failed = [{one.case for one in verdicts if one.outcome == FAIL} for verdicts in runs]
-    unknown = sum(any(one.outcome == UNKNOWN for one in verdicts) for verdicts in runs)
-    found = sum(DELAYED in cases for cases in failed)
-    others = sum(bool(cases - {DELAYED}) and DELAYED not in cases for cases in failed)
-    return Trial(delay, len(runs), found, others, unknown)
+@dataclass(frozen=True)
+class Run:
+    """What one run came to: its trial, whether it is one that the trial counts, cases that failed or stayed unknown."""
+
+    trial: str
+    commit: str
+    counted: bool
+    failed: tuple[str, ...]
+    unknown: tuple[str, ...]
+    seconds: float
+    said: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        parts = [f"failed {case}" for case in self.failed] + [f"unknown {case}" for case in self.unknown]
+        return f"{', '.join(parts) or 'all pass'} ({self.seconds:.0f} s)"
 
 
-def table(trials: Iterable[Trial]) -> str:
-    where = f"{env.cpu_model()}, {env.threads_allowed()} threads, commit {str(env.commit()['commit'])[:10]}"
-    head = "| OT-Flow's step delayed by | runs | failed | wanted | failed for another case | with an unknown case |"
-    lines = [head, "|---:|---:|---:|---|---:|---:|", *(one.row() for one in trials)]
-    return f"The gate on speed tried on itself (`python -m bench.prove`): {where}.\n\n" + "\n".join(lines) + "\n"
+def once(sides: Pair, trial: Trial, commit: str) -> Run:
+    """A run of `trial`. Raises NotMeasured."""
+    begin = time.monotonic()
+    sides.head.slow, sides.base.slow = dict(trial.head), dict(trial.base)
+    found = gate.compare(sides, trial.cases)
+    failed, unknown = (tuple(one.case for one in found[0] if one.outcome == outcome) for outcome in (FAIL, UNKNOWN))
+    said = tuple(str(one) for part in found for one in part)
+    return Run(trial.name, commit, trial.counted(found), failed, unknown, time.monotonic() - begin, said)
+
+
+def kept(path: Path, commit: str) -> list[Run]:
+    """The runs of `commit` in `path`; a torn line is passed over."""
+    found = []
+    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
+        try:
+            fields: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in json.loads(line).items()}
+            run = Run(**fields)
+        except (ValueError, TypeError, AttributeError):
+            continue
+        found += [run] if run.commit == commit else []
+    return found
+
+
+def keep(path: Path, run: Run) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(json.dumps(vars(run)) + "\n")
+
+
+def holds(trial: Trial, runs: Sequence[Run]) -> bool:
+    """Whether all runs are there and came out as wanted."""
+    return len(runs) >= trial.runs and trial.least <= sum(run.counted for run in runs) <= trial.most
+
+
+def passes(tests: Sequence[str]) -> bool:
+    """Whether the tests, which are there, pass."""
+    command = [sys.executable, "-m", "pytest", "-q", *(f"tests/bench/{test}" for test in tests)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0
+
+
+def table(runs: Mapping[str, Sequence[Run]], tested: Mapping[str, bool], commit: str) -> str:
+    """The evidence as Markdown."""
+    seconds = sum(run.seconds for some in runs.values() for run in some)
+    where = f"{env.cpu_model()}, {env.threads_allowed()} threads, commit {commit[:10]}, {seconds / 60:.0f} minutes"
+    lines = [f"The gate on speed tried on itself (`python -m bench.prove`): {where}.\n"]
+    lines += [
+        "| trial | runs | so came out | wanted | with an unknown case | as wanted |",
+        "|---|---:|---:|---|---:|---|",
+    ]
+    for trial in TRIALS:
+        some = runs[trial.name]
+        counted, unknown = sum(run.counted for run in some), sum(bool(run.unknown) for run in some)
+        held = "yes" if holds(trial, some) else "no" if len(some) >= trial.runs else "runs are missing"
+        lines.append(f"| {trial.name} | {len(some)} | {counted} | {trial.wanted} | {unknown} | {held} |")
+    lines += ["\n| without timing | tests | passed |", "|---|---|---|"]
+    for name, passed in tested.items():
+        tests = ", ".join(f"`tests/bench/{test}`" for test in TESTS[name])
+        lines.append(f"| {name} | {tests} | {'yes' if passed else 'no'} |")
+    return "\n".join(lines) + "\n"
+
+
+def prove(most: int) -> bool:
+    """Make the runs that are missing, `most` of each trial; whether all came out as wanted. Raises NotMeasured."""
+    commit = str(env.commit()["commit"])
+    tested = {}
+    for name, tests in TESTS.items():
+        tested[name] = passes(tests)
+        say(f"{name}: {'yes' if tested[name] else 'NO'}")
+    done = kept(KEPT, commit)
+    runs = {trial.name: [run for run in done if run.trial == trial.name][: trial.runs] for trial in TRIALS}
+    with gate.pair("HEAD") as sides:
+        for trial in TRIALS:
+            some = runs[trial.name]
+            while len(some) < min(most, trial.runs):
+                some.append(once(sides, trial, commit))
+                keep(KEPT, some[-1])
+                write_over(OUT, table(runs, tested, commit).encode())
+                say(f"{trial.name}, {len(some)} of {trial.runs}: {some[-1]}")
+    write_over(OUT, table(runs, tested, commit).encode())
+    return all(tested.values()) and all(holds(trial, runs[trial.name]) for trial in TRIALS)
+
+
+def say(text: str) -> None:
+    print(text, flush=True)  # noqa: T201
 
 
 def main() -> None:
-    argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         prog="python -m bench.prove", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    ).parse_args()
-    with gate.pair("HEAD") as sides:
-        trials = []
-        for delay, runs in TRIALS:
-            trials.append(trial(sides, delay, runs))
-            print(trials[-1].row(), flush=True)  # noqa: T201
-    write_over(OUT, table(trials).encode())
+    )
+    parser.add_argument("--runs", type=int, default=1_000, metavar="N", help="at most so many of each trial: a try")
+    given = parser.parse_args()
+    try:
+        sys.exit(0 if prove(given.runs) else 1)
+    except NotMeasured as error:
+        print(f"could not measure: {error}", file=sys.stderr)  # noqa: T201
+        sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -92,6 +92,23 @@ def test_an_empty_result_is_no_pass(empty, gated, monkeypatch, capsys):
     assert "could not measure" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    "script", ["raise SystemExit(1)", 'for line in open(0): print(\'{"error": "no"}\', flush=True)']
+)
+def test_where_every_case_fails_it_is_no_pass(script, gated, monkeypatch, tmp_path, capsys):
+    monkeypatch.undo()  # the layers as they are, and workers that can time nothing
+    (tmp_path / "worker.py").write_text(script)
+    monkeypatch.setattr(gate, "WORKER", tmp_path / "worker.py")
+    monkeypatch.setattr(check, "OUT", tmp_path / "check")
+    monkeypatch.setattr(counters, "REFERENCE", tmp_path / "counters.json")
+    monkeypatch.setattr(counters, "count_all", lambda: FINE)
+    monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
+    assert run(monkeypatch, "--against", "HEAD") == 2
+    out = capsys.readouterr().out
+    assert "base     could not measure: otflow step toy" in out
+    assert "floors   could not measure: otflow step toy" in out
+
+
 def test_where_no_case_can_be_told_it_is_no_pass(gated, monkeypatch):
     gated[0][:] = [Verdict("otflow step toy", "unknown", Interval(1.1, 0.8, 1.4), 24)]
     assert run(monkeypatch) == 2

@@ -19,6 +19,14 @@ def test_each_count_that_moved_is_named() -> None:
     assert compare({"b@x": COUNTS["b@x"]}, {"b@x": {"flops": 7, "calls": 1}}) == ["b@x calls none -> 1"]
 
 
+def test_each_committed_count_off_by_one_is_named() -> None:
+    committed = counters.read(counters.REFERENCE)
+    for cell, counts in committed.items():
+        for name, count in counts.items():
+            off = {**committed, cell: {**counts, name: count + 1}}
+            assert compare(committed, off) == [f"{cell} {name} {count} -> {count + 1}"]
+
+
 @pytest.fixture
 def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Configurations with the stub solver and dataset only; the folder of the solvers."""
