@@ -5,6 +5,7 @@ first record stands. A sweep that is started again submits nothing that is still
 """
 
 import json
+import secrets
 import subprocess
 import time
 from collections.abc import Mapping, Sequence
@@ -64,27 +65,58 @@ def work(job: Job, module: str) -> None:
     launcher.sweep([job], module, launcher=LAUNCHER, announced=False)
 
 
+@dataclass
+class Book:
+    """Slurm's number of each job by its key, and the array that was asked for last: its mark and the keys in it.
+
+    The array is noted before sbatch is asked, so that it is found by its mark where the launcher is killed in between.
+    """
+
+    ids: dict[str, str] = field(default_factory=dict)
+    mark: str = ""
+    asked: list[str] = field(default_factory=list)
+
+    def find(self, live: Mapping[str, "Queued"]) -> None:
+        """Take down the numbers of the array that was asked for last, as far as it is in the queue."""
+        for number, job in live.items():
+            place = number.partition("_")[2]  # none where a single job was asked for
+            if self.mark and self.mark in job.comment and int(place or 0) < len(self.asked):
+                self.ids[self.asked[int(place or 0)]] = number
+
+    def save(self, path: Path) -> None:
+        record.write_over(path, json.dumps(vars(self)).encode())
+
+
+def read(path: Path) -> Book:
+    """The book in `path`; an empty one where there is none."""
+    with suppress(OSError, ValueError, TypeError, LookupError, AttributeError):
+        found = json.loads(path.read_bytes())
+        ids = {str(key): str(number) for key, number in found["ids"].items()}
+        return Book(ids, str(found["mark"]), [str(key) for key in found["asked"]])
+    return Book()
+
+
 def _submitted(jobs: Sequence[Job], module: str, request: Request, word: Word) -> dict[str, str]:
     """Slurm's number of each job by its key: those of before where they are still in the queue. Raises BadInput."""
     if not jobs:
         return {}
     folder = plan.folder(jobs[0].runs.parent)
-    book = folder / f"{word.plan.id}.slurm"
-    ids: dict[str, str] = {}
-    with suppress(FileNotFoundError, ValueError):
-        ids = {str(key): str(number) for key, number in json.loads(book.read_bytes()).items()}
-    live = queue()
+    path = folder / f"{word.plan.id}.slurm"
+    book, live = read(path), queue()
     if live is None:
         raise BadInput("squeue does not answer: is this a machine of the cluster, and its controller up?")
-    new = {record.key(job.config): job for job in jobs if ids.get(record.key(job.config)) not in live}
+    book.find(live)
+    new = {record.key(job.config): job for job in jobs if book.ids.get(record.key(job.config)) not in live}
     if new:
-        ids |= zip(new, submit(list(new.values()), module, request, folder / "slurm"), strict=True)
-        record.write_over(book, json.dumps(ids).encode())
-    return ids
+        book = Book(book.ids, secrets.token_hex(8), list(new))
+        book.save(path)
+        book.ids |= zip(new, submit(list(new.values()), module, request, folder / "slurm", book.mark), strict=True)
+        book.save(path)
+    return book.ids
 
 
-def submit(jobs: Sequence[Job], module: str, request: Request, logs: Path) -> list[str]:
-    """Submit the jobs as one array; Slurm's number of each. Raises BadInput."""
+def submit(jobs: Sequence[Job], module: str, request: Request, logs: Path, mark: str) -> list[str]:
+    """Submit the jobs as one array, `mark` in its comment; Slurm's number of each. Raises BadInput."""
     try:
         import submitit
     except ModuleNotFoundError:
@@ -92,6 +124,7 @@ def submit(jobs: Sequence[Job], module: str, request: Request, logs: Path) -> li
     try:
         executor = submitit.SlurmExecutor(folder=logs / "%A", max_num_timeout=0)
         asked = {"time": request.minutes, "array_parallelism": request.array_parallelism, **request.parameters}
+        asked["comment"] = f"{asked.get('comment', '')} {mark}".strip()
         executor.update_parameters(**asked)
         made = executor.map_array(work, jobs, [module] * len(jobs))
     except (RuntimeError, ValueError, OSError, submitit.core.utils.FailedJobError) as error:
@@ -99,14 +132,24 @@ def submit(jobs: Sequence[Job], module: str, request: Request, logs: Path) -> li
     return [str(one.job_id) for one in made]
 
 
-def queue() -> dict[str, str] | None:
-    """`RUNNING None`, state and reason of each job of this user in the queue, by Slurm's number; None: no answer."""
-    command = ["squeue", "--me", "--noheader", "--array", "--format=%i|%T %r"]
+@dataclass(frozen=True)
+class Queued:
+    """A job in the queue: RUNNING, PENDING and so on, why it waits, its comment."""
+
+    state: str
+    reason: str
+    comment: str
+
+
+def queue() -> dict[str, Queued] | None:
+    """Each job of this user in the queue, by Slurm's number; None: no answer."""
+    command = ["squeue", "--me", "--noheader", "--array", "--format=%i|%T|%r|%k"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=CLIENT_SECONDS)
     except (OSError, subprocess.SubprocessError):
         return None
-    return dict(line.strip().split("|", 1) for line in done.stdout.splitlines() if "|" in line)
+    fields = [line.strip().split("|", 3) for line in done.stdout.splitlines() if line.count("|") >= 3]
+    return {number: Queued(*rest) for number, *rest in fields}
 
 
 def _wait(
@@ -129,13 +172,15 @@ def _wait(
                 _end(index, jobs[index], board, statuses, cached=False)
             elif live is None or number in live:
                 seen[index] = time.monotonic()
-                state, _, reason = ("" if live is None else live[number]).partition(" ")
-                if state == "RUNNING" and index not in began:
+                if live is None:
+                    continue
+                job = live[number]
+                if job.state == "RUNNING" and index not in began:
                     began[index] = time.monotonic(), now()
                     board.began(index)
-                if state == "PENDING" and reason not in USUAL | told:
-                    told.add(reason)
-                    board.say(f"job {number} waits, says Slurm, for {reason}")
+                if job.state == "PENDING" and job.reason not in USUAL | told:
+                    told.add(job.reason)
+                    board.say(f"job {number} waits, says Slurm, for {job.reason}")
                 continue
             elif time.monotonic() < seen[index] + GONE_SECONDS:
                 continue

@@ -3,10 +3,12 @@
 Torch-free, but for what the job's module imports to name a cell.
 """
 
+import math
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from bench import attempt, env, plan, record
+from bench import attempt, env, lease, plan, record
 from bench.board import Board, Running
 from bench.process import Exit, Limits, Process
 from bench.record import BadInput
@@ -23,6 +25,7 @@ from bench.record import BadInput
 REASON_CHARACTERS = 300
 FINISHING = "finishing what runs; Ctrl-C again stops it now"
 POLL_SECONDS = 0.1
+SETTLE_SECONDS = 3.0  # a launcher writes the record of a job that died so long after its lease is free
 PAST_RECORDS = 200  # so many of a folder's latest tell how long a cell takes
 FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 NO_RESULT = {2: "bad input", 3: "record not written", 130: "interrupted"}  # exit statuses of bench.run
@@ -115,6 +118,7 @@ class _Sweep:
         self.waiting = list(range(len(jobs)))
         self.running: dict[int, _Slot] = {}
         self.statuses: dict[int, str] = {}
+        self.elsewhere: dict[int, float] = {}  # cells that another process computes: when that was last seen
 
     def run(self, presses: list[int]) -> list[str]:
         learn(self.board, {job.runs for job in self.jobs})
@@ -126,6 +130,8 @@ class _Sweep:
                     for slot in self.running.values():
                         slot.process.ask()
                 self._look_after()
+                if not self.running:
+                    time.sleep(POLL_SECONDS)  # what is left is computed by others
         finally:
             for slot in self.running.values():
                 slot.process.kill()
@@ -146,7 +152,7 @@ class _Sweep:
                 if status != "error":
                     attempt.discard(job.checkpoint)  # its process was killed between the two
                 self._end(index, status, text, cached=True)
-            elif self.free:
+            elif self.free and not self._computed_elsewhere(index):
                 self.waiting.remove(index)
                 cpus = self.free.pop(0)
                 self.running[index] = _Slot(job, self._start(job, cpus), now(), cpus)
@@ -154,6 +160,19 @@ class _Sweep:
                 self._note()
             if not self.free:
                 return
+
+    def _computed_elsewhere(self, index: int) -> bool:
+        """Whether another process computes the cell, or did a moment ago and may be about to leave its record."""
+        job = self.jobs[index]
+        if lease.held(job.runs.parent, record.key(job.config)):
+            self._leave(index)
+        return time.monotonic() < self.elsewhere.get(index, -math.inf) + SETTLE_SECONDS
+
+    def _leave(self, index: int) -> None:
+        """Another process computes the cell: its record, or its end, is waited for."""
+        if index not in self.elsewhere:
+            self.board.say(f"{self.jobs[index].title}: computed by another process, which is waited for")
+        self.elsewhere[index] = time.monotonic()
 
     def _start(self, job: Job, cpus: frozenset[int] | None) -> Process:
         environment = {env.LAUNCHER: self.launcher, env.SLOTS: str(self.slots), "PYTHONUNBUFFERED": "1"}
@@ -169,7 +188,11 @@ class _Sweep:
                 del self.running[index]
                 self.free.append(slot.cpus)
                 self._note()
-                self._end(index, *self._kept(slot, ended), cached=False)
+                if ended.code == lease.HELD and not slot.job.path.exists():
+                    self._leave(index)  # it was faster than we
+                    self.waiting.append(index)
+                else:
+                    self._end(index, *self._kept(slot, ended), cached=False)
         self.board.show([Running(i, slot.process.seconds, slot.process.said) for i, slot in self.running.items()])
 
     def _end(self, index: int, status: str, text: str, cached: bool) -> None:

@@ -3,8 +3,8 @@
     python -m bench.run solver=otflow dataset=8gaussians seed=0 budget.seconds=60
     python -m bench.run -m suite=quick          a sweep; the same command again resumes it
 
-Exit status: 0 ok, 1 the run failed (its record says how), 2 bad input, 3 the record could not be written,
-130 interrupted (the same command resumes).
+Exit status: 0 ok, 1 the run failed (its record says how), 2 bad input, 3 the record could not be written, 4 another
+process computes the cell, 130 interrupted (the same command resumes).
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bench import attempt, env, record
+from bench import attempt, env, lease, record
 from bench.record import BadInput
 
 if TYPE_CHECKING:  # torch is imported where it is used: --help and --cfg job do without
@@ -103,12 +103,31 @@ def run_cell(cfg: DictConfig) -> int:
     solver, dataset = build(cfg)
     config = identity(cfg, solver, dataset)
     runs, checkpoint = folders(cfg, record.key(config))
-    done = finished(runs, record.key(config))
-    if done is not None:
-        attempt.discard(checkpoint)
-        print(f"{record.line(done)} [cached]")
-        return OK if done["status"] == "ok" else FAILED
+    if (code := _cached(runs, checkpoint, record.key(config))) is not None:
+        return code
     find_device(str(cfg.device))
+    with lease.hold(Path(cfg.results), record.key(config)) as mine:
+        if (code := _cached(runs, checkpoint, record.key(config))) is not None:  # by now
+            return code
+        if not mine:
+            print(f"error: another process computes {record.title(config)} into {cfg.results}", file=sys.stderr)
+            return lease.HELD
+        return _run(cfg, solver, dataset, config, started)
+
+
+def _cached(runs: Path, checkpoint: Path, key: str) -> int | None:
+    """The exit status where the record is there. Raises BadInput."""
+    done = finished(runs, key)
+    if done is None:
+        return None
+    attempt.discard(checkpoint)
+    print(f"{record.line(done)} [cached]")
+    return OK if done["status"] == "ok" else FAILED
+
+
+def _run(cfg: DictConfig, solver: "Solver", dataset: "Dataset", config: dict[str, Any], started: str) -> int:
+    """Run the cell, whose lease is ours; the exit status. Raises BadInput."""
+    runs, checkpoint = folders(cfg, record.key(config))
     try:
         attempt.adopt(checkpoint)
         record.probe(runs)

@@ -18,8 +18,8 @@ SPARE_MEMORY = 0.9  # and our memory limit is so much of what Slurm grants
 class SlurmLauncher(IsolatedLauncher):
     """Submits the jobs that have no record, `array_parallelism` of them at a time, and waits for their records.
 
-    A cell that names no `threads` gets `cpus_per_task`. `timeout_min` null stands for the longest limit of the jobs,
-    which is 24 hours for one without a limit. `parameters` go to sbatch in submitit's names: partition, account, qos,
+    A cell that names no `threads` gets `cpus_per_task`. `timeout_min` null stands for the longest limit of the jobs and
+    two minutes. `parameters` go to sbatch in submitit's names: partition, account, qos,
     gpus_per_node, setup and so on.
     """
 
@@ -58,10 +58,9 @@ class SlurmLauncher(IsolatedLauncher):
     def _threads(self) -> int | None:
         return self.cpus_per_task
 
-    def _limit(self, cfg: DictConfig) -> float | None:
-        most = 86_400.0 if self.timeout_min is None else max(60.0, 60.0 * self.timeout_min - SPARE_SECONDS)
+    def _limit(self, cfg: DictConfig) -> float:
         ours = super()._limit(cfg)
-        return most if ours is None else ours if self.timeout_min is None else min(ours, most)
+        return ours if self.timeout_min is None else min(ours, max(60.0, 60.0 * self.timeout_min - SPARE_SECONDS))
 
     def _memory(self) -> float | None:
         return None if self.mem_gb is None else SPARE_MEMORY * self.mem_gb * GIGABYTE

@@ -14,6 +14,7 @@ from bench import launcher, process, record
 from bench.process import GIGABYTE, Limits
 from bench.record import BadInput
 
+WITHOUT_BUDGET_SECONDS = 86_400.0
 MEMORY_SHARE = 0.9  # of the machine's memory, where no limit is set: the system's own choice may be the launcher
 
 
@@ -21,7 +22,7 @@ class IsolatedLauncher(Launcher):
     """Runs `python -m <module>` for each job, `slots` at a time, and kills it beyond its limits.
 
     `limit_seconds` null stands for 3 * budget.seconds + 300 + 8 * evaluate.seconds, which leaves time to validate
-    and to judge, or for no limit without such a budget. `memory_gb` null stands for nine tenths of the machine's memory
+    and to judge, or for 24 hours without such a budget. `memory_gb` null stands for nine tenths of the machine's memory
     over `slots`. With several slots each has processors of its own, and a cell that names no `threads` gets as many.
     `module` has a function `identify(cfg)` that gives the config of a cell's record, and `folders(cfg, key)`. Raises
     SystemExit with status 1 where a job is neither ok nor unfit, once all have run.
@@ -93,11 +94,11 @@ class IsolatedLauncher(Launcher):
         cpus = launcher.cpu_sets(self.slots)[0]
         return None if cpus is None else len(cpus)
 
-    def _limit(self, cfg: DictConfig) -> float | None:
+    def _limit(self, cfg: DictConfig) -> float:
         if self.limit_seconds is not None:
             return _positive("limit_seconds", self.limit_seconds)
         seconds = cfg.budget.seconds
-        return None if seconds is None else 3.0 * seconds + 300.0 + 8.0 * cfg.evaluate.seconds
+        return WITHOUT_BUDGET_SECONDS if seconds is None else 3.0 * seconds + 300.0 + 8.0 * cfg.evaluate.seconds
 
     def _memory(self) -> float | None:
         if self.memory_gb is not None:

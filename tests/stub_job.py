@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import attempt, env, record
+from bench import attempt, env, lease, record
 
 STEPS = 6
 STEP_SECONDS = float(os.environ.get("STUB_STEP_SECONDS", "0.01"))
@@ -37,8 +37,15 @@ def main(arguments: Sequence[str]) -> int:
     mode, results = given.get("mode", "ok"), Path(given["results"].strip("'"))
     config = config_of(mode, int(given["seed"]))
     results.mkdir(parents=True, exist_ok=True)
+    with lease.hold(results, record.key(config)) as mine:
+        if (results / "runs" / f"{record.key(config)}.json").exists():
+            return 0
+        return run(mode, results, config) if mine else lease.HELD
+
+
+def run(mode: str, results: Path, config: dict[str, Any]) -> int:
     with open(results / "started", "a") as file:
-        file.write(f"{mode} {given['seed']} {os.getpid()} {os.getppid()}\n")
+        file.write(f"{mode} {config['seed']} {os.getpid()} {os.getppid()}\n")
     begin = time.time()
     misbehave(mode, results)
     metrics = {"nll": work(results, record.key(config)) if mode == "work" else 1.5}

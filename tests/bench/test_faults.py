@@ -27,9 +27,11 @@ STEPS = 6  # of a stub's work
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="process groups and /proc of Linux")
 
 
-def begin(results: Path, cells: int) -> "subprocess.Popen[str]":
+def begin(results: Path, cells: int, step_seconds: float = 0.01) -> "subprocess.Popen[str]":
+    environment = {**os.environ, "STUB_STEP_SECONDS": str(step_seconds)}
     command = [sys.executable, "-c", SCRIPT, str(results), *(f"work:{seed}" for seed in range(cells))]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)  # fmt: skip
 
 
 def finish(results: Path, cells: int) -> None:
@@ -44,7 +46,8 @@ def outcome(results: Path, cells: int) -> dict[str, Any]:
     assert problems == []
     assert len(found) == len(list((results / "runs").iterdir())) == cells
     assert list((results / "checkpoints").iterdir()) == []
-    assert len(list((results / ".sweep").iterdir())) == 1, "the plan"
+    assert {path.suffix for path in (results / ".sweep").iterdir()} == {".json", ""}, "the plan, the leases"
+    assert len(list((results / ".sweep").iterdir())) == 2
     return {one["key"]: (one["status"], one["metrics"]) for one in found}
 
 
@@ -98,6 +101,39 @@ def test_three_kills_in_one_sweep(tmp_path: Path) -> None:
     finish(tmp_path / "broken", 4)
     finish(tmp_path / "whole", 4)
     assert outcome(tmp_path / "broken", 4) == outcome(tmp_path / "whole", 4)
+
+
+# -- two launchers on one folder
+
+
+def test_two_launchers_share_the_work(tmp_path: Path) -> None:
+    both = [begin(tmp_path / "shared", 4) for _ in range(2)]
+    said = [process.communicate(timeout=120) for process in both]
+    assert [(process.returncode, err) for process, (_, err) in zip(both, said, strict=True)] == [(0, "")] * 2
+    finish(tmp_path / "whole", 4)
+    assert outcome(tmp_path / "shared", 4) == outcome(tmp_path / "whole", 4)
+    assert set(steps(tmp_path / "shared").values()) == {1}, "no step is taken twice"
+    assert [out.count(": ok, ") for out, _ in said] == [4, 4]
+
+
+def test_what_a_killed_launcher_computed_the_other_goes_on_with(tmp_path: Path) -> None:
+    shared = tmp_path / "shared"
+    first = begin(shared, 2, step_seconds=2.0)
+    wait_for(lambda: steps(shared))
+    second = begin(shared, 1)  # the cell that runs
+    assert second.stdout is not None
+    assert second.stdout.readline() == "stub none seed 0: computed by another process, which is waited for\n"
+    first.kill()
+    first.communicate()
+    out, err = second.communicate(timeout=60)
+    assert (second.returncode, err) == (0, "")
+    assert "[cached]" not in out
+    assert set(steps(shared)) == {f"{key} {n}" for key in outcome_keys(shared) for n in range(1, STEPS + 1)}
+    assert sum(n - 1 for n in steps(shared).values()) <= 1
+
+
+def outcome_keys(results: Path) -> list[str]:
+    return [path.stem for path in (results / "runs").glob("*.json")]
 
 
 # -- stores that many write to, or nobody can

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
-from bench import env, launcher, plan, process, record
+from bench import env, launcher, lease, plan, process, record
 from bench.launcher import Job, cpu_sets, explain, sweep
 from bench.process import Exit, Limits
 from bench.record import BadInput
 from tests.bench import fake_records
+from tests.bench.test_lease import begin as begin_holder
+from tests.bench.test_lease import end as end_holder
 from tests.stub_job import config_of
 
 ROOT = Path(__file__).parents[2]
@@ -119,11 +121,27 @@ def test_a_job_that_may_do_better_next_time_gets_no_record(mode: str, tmp_path: 
     assert ("SIGKILL from outside" if mode == "killed" else "error: no such thing") in said[0]
 
 
+def within(seconds: float, results: Path, first: Job, *others: Job, limit: float | None = None) -> list[str]:
+    """The statuses of a sweep whose first job ends at most `seconds` after its limit, from its start to its record.
+
+    Tried three times: a machine that is stopped for a while is late once, a launcher that is late is so each time.
+    """
+    limit = limit or first.limits.seconds
+    assert limit is not None
+    took = []
+    for _ in range(3):
+        first.path.unlink(missing_ok=True)
+        statuses, _ = run(first, *others)
+        took.append(record.read(first.path)["cost"]["wall_seconds"])
+        assert took[-1] > 0.1
+        if took[-1] < limit + seconds:
+            return statuses
+    raise AssertionError(f"ended {took} s after its start, with a limit of {limit} s")
+
+
 @pytest.mark.parametrize("mode", ["hang", "fork"])
 def test_the_limit_is_kept(mode: str, tmp_path: Path) -> None:
-    begin = time.monotonic()
-    statuses, _ = run(job(tmp_path, mode, limit=2.0), job(tmp_path))
-    assert time.monotonic() - begin < 2 + 60
+    statuses = within(5.0, tmp_path, job(tmp_path, mode, limit=2.0), job(tmp_path))
     assert statuses == ["timeout", "ok"]
     reason = record.read(job(tmp_path, mode).path)["reason"]
     assert reason == ("killed after 2 s: about to hang" if mode == "hang" else "killed after 2 s")
@@ -141,9 +159,7 @@ def test_a_job_may_print_without_end(tmp_path: Path) -> None:
 
 
 def test_memory_without_end(tmp_path: Path) -> None:
-    begin = time.monotonic()
-    statuses, _ = run(job(tmp_path, "allocate", memory=3e8), job(tmp_path))
-    assert time.monotonic() - begin < 30
+    statuses = within(5.0, tmp_path, job(tmp_path, "allocate", memory=3e8), job(tmp_path), limit=2.0)
     assert statuses == ["oom", "ok"]
     reason = record.read(job(tmp_path, "allocate").path)["reason"]
     assert reason.startswith("killed at 0.") and reason.endswith("above its limit of 0.30 GB")  # noqa: PT018
@@ -213,6 +229,38 @@ def test_a_sweep_says_what_it_does(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / ".sweep").iterdir() if path.name.startswith(made.id)] == [
         f"{made.id}.json"
     ]
+
+
+def test_a_job_that_finds_its_cell_computed_elsewhere_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other process was faster by the blink between a look and a start."""
+    holder = begin_holder(tmp_path, record.key(config_of("ok", 0)))
+    leave = launcher._Sweep._leave
+
+    def left(self: Any, index: int) -> None:
+        leave(self, index)
+        end_holder(holder)
+
+    monkeypatch.setattr(launcher._Sweep, "_leave", left)
+    monkeypatch.setattr(lease, "held", lambda results, key: False)
+    monkeypatch.setattr(launcher, "SETTLE_SECONDS", 0.1)
+    statuses, said = run(job(tmp_path), job(tmp_path, seed=1))
+    assert statuses == ["ok", "ok"]
+    assert said[0] == "stub none seed 0: computed by another process, which is waited for"
+    assert [row[1] for row in started(tmp_path)] == ["1", "0"]
+
+
+def test_ctrl_c_ends_the_wait_for_another_process(tmp_path: Path) -> None:
+    holder = begin_holder(tmp_path, record.key(config_of("ok", 0)))
+    process = begin_sweep(tmp_path, "ok:1", "ok:0")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 130
+    end_holder(holder)
+    assert len(started(tmp_path)) == 1
 
 
 def test_a_file_that_is_no_record_is_named_and_kept(tmp_path: Path) -> None:

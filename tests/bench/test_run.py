@@ -11,7 +11,7 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, open_dict
 
-from bench import loop, record, run
+from bench import lease, loop, record, run
 from bench.run import BadInput, identify, inference, lenient, one_line, run_cell
 from datasets.base import Problem
 from solvers.base import Diverged, Transport
@@ -65,7 +65,7 @@ def test_a_cell_becomes_a_record(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert set(made["env"]["noise"]) == {"cpu_pressure", "steal", "switches_per_second"}
     assert capsys.readouterr().out.startswith("stubs shifted seed 0: ok, test NLL ")
     names = {path.name for path in tmp_path.rglob("*") if path.is_file()}
-    assert names == {f"{made['key']}.json", f"{made['key']}.npz"}, "no checkpoint, no temporary file"
+    assert names == {f"{made['key']}.json", f"{made['key']}.npz", "leases"}, "no checkpoint, no temporary file"
 
 
 def test_a_cell_with_a_record_is_not_run_again(
@@ -75,6 +75,40 @@ def test_a_cell_with_a_record_is_not_run_again(
     monkeypatch.setattr(loop, "run", lambda *a: pytest.fail("run again"))
     assert run_cell(cell(tmp_path, "progress=true", "data.root=elsewhere")) == 0, "these are not part of the key"
     assert capsys.readouterr().out.endswith("[cached]\n")
+
+
+def test_a_cell_that_another_process_computes_is_left_to_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cfg = cell(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(lease, "_locked", lambda *given: False)
+        patch.setattr(loop, "run", lambda *a: pytest.fail("run twice at once"))
+        assert run_cell(cfg) == lease.HELD == 4
+    assert f"another process computes stubs shifted seed 0 into {tmp_path}" in capsys.readouterr().err
+    assert records(tmp_path) == []
+    assert run_cell(cfg) == 0
+    monkeypatch.setattr(lease, "_locked", lambda *given: False)
+    assert run_cell(cfg) == 0, "its record is there, whoever still holds it"
+
+
+def test_a_cell_is_held_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cfg, answers = cell(tmp_path), []
+    look = f"""
+from pathlib import Path
+from bench import lease
+raise SystemExit(lease.held(Path({str(tmp_path)!r}), {record.key(identify(cfg))!r}))
+"""
+    real = loop.run
+
+    def looked_at(*given: Any) -> Any:
+        answers.append(subprocess.run([sys.executable, "-S", "-c", look], cwd=ROOT, check=False).returncode)
+        return real(*given)
+
+    monkeypatch.setattr(loop, "run", looked_at)
+    assert run_cell(cfg) == 0
+    answers.append(subprocess.run([sys.executable, "-S", "-c", look], cwd=ROOT, check=False).returncode)
+    assert answers == [1, 0]
 
 
 def test_what_is_part_of_the_key(tmp_path: Path) -> None:
@@ -150,8 +184,12 @@ def test_ctrl_c_keeps_the_checkpoint_and_the_same_command_resumes(tmp_path: Path
 
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def full(*given: Any) -> None:
-        raise OSError(28, "No space left on device")
+    link = os.link
+
+    def full(source: Path, target: Path) -> None:
+        if target.suffix == ".json":  # there was room when the run began
+            raise OSError(28, "No space left on device")
+        link(source, target)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "link", full)

@@ -54,7 +54,7 @@ def test_the_hard_limit_leaves_time_to_judge() -> None:
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         endless, minute = (compose("config", overrides=[f"budget.seconds={s}"]) for s in ("null", 60))
-    assert IsolatedLauncher()._limit(endless) is None
+    assert IsolatedLauncher()._limit(endless) == 24 * 3600
     assert IsolatedLauncher()._limit(minute) == 3 * 60 + 300 + 8 * 300
     assert IsolatedLauncher(limit_seconds=5.0)._limit(minute) == 5.0
 

@@ -2,11 +2,12 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,9 @@ def nodes(cluster: Cluster) -> Iterator[Cluster]:
     wait_for(cluster.idle)
 
 
-def begin(cluster: Cluster, results: Path, seconds: float, *words: str) -> "subprocess.Popen[str]":
+def begin(
+    cluster: Cluster, results: Path, seconds: float, *words: str, program: Sequence[str] = ("-m", "bench.run")
+) -> "subprocess.Popen[str]":
     seeds = ",".join(map(str, range(SEEDS)))
     sweep = [
         "-m",
@@ -57,7 +60,7 @@ def begin(cluster: Cluster, results: Path, seconds: float, *words: str) -> "subp
         f"results='{results}'",
     ]
     own = words if any(word.startswith("++mode") for word in words) else ("++mode=work", f"seed={seeds}", *words)
-    command = [sys.executable, "-m", "bench.run", *sweep, *own]
+    command = [sys.executable, *program, *sweep, *own]
     environment = {**cluster.environment, "STUB_STEP_SECONDS": str(seconds), "OMP_NUM_THREADS": "1"}
     return subprocess.Popen(
         command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)  # fmt: skip
@@ -124,7 +127,7 @@ def test_a_node_dies_in_mid_job(jobs_too: bool, nodes: Cluster, undisturbed: dic
     sweep(nodes, tmp_path, LONG)
     assert quality(tmp_path) == undisturbed
     repeated = len(steps(tmp_path)) - len(set(steps(tmp_path)))
-    assert repeated <= (1 if jobs_too else 6), "it went on from its checkpoint"
+    assert repeated <= int(jobs_too), "it went on from its checkpoint, or waited for the process that lived on"
 
 
 def test_a_job_that_dies_spares_the_others(nodes: Cluster, tmp_path: Path) -> None:
@@ -150,6 +153,47 @@ def test_a_sweep_started_again_adopts_what_is_in_the_queue(
     assert len(set(steps(tmp_path))) == len(steps(tmp_path)) == 6 * SEEDS, "nothing was submitted twice"
     assert len(before) == SEEDS
     assert len(list((tmp_path / ".sweep" / "slurm").glob("[0-9]*"))) == 1
+
+
+SUBMIT_AND_DIE = """
+import os, runpy, signal, sys
+import submitit
+real = submitit.SlurmExecutor.map_array
+def dying(*given):
+    real(*given)
+    os.kill(os.getpid(), signal.SIGKILL)
+submitit.SlurmExecutor.map_array = dying
+runpy.run_module("bench.run", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.parametrize("seeds", [SEEDS, 1], ids=["an array", "a single job"])
+def test_a_launcher_killed_before_it_has_booked_what_it_submitted(seeds: int, nodes: Cluster, tmp_path: Path) -> None:
+    words = ("++mode=work", f"seed={','.join(map(str, range(seeds)))}")
+    process = begin(nodes, tmp_path, 1.0, *words, program=("-c", SUBMIT_AND_DIE))
+    process.communicate(timeout=120)
+    assert process.returncode == -signal.SIGKILL
+    code, out = sweep(nodes, tmp_path, 1.0, *words)
+    assert code == 0, out
+    assert len(quality(tmp_path)) == seeds
+    assert len(steps(tmp_path)) == len(set(steps(tmp_path))) == 6 * seeds
+    assert len(list((tmp_path / ".sweep" / "slurm").glob("[0-9]*"))) == 1, "nothing was submitted twice"
+
+
+def test_submitted_twice_all_the_same_each_cell_is_computed_once(nodes: Cluster, tmp_path: Path) -> None:
+    """A second launcher that knows nothing of the first, on another machine say."""
+    first = begin(nodes, tmp_path, 1.0)
+    wait_for(lambda: steps(tmp_path))
+    (book,) = (tmp_path / ".sweep").glob("*.slurm")
+    book.unlink()
+    code, out = sweep(nodes, tmp_path, 1.0)
+    assert code == 0, out
+    out, _ = first.communicate(timeout=300)
+    assert first.returncode == 0, out
+    assert len(list((tmp_path / ".sweep" / "slurm").glob("[0-9]*"))) == 2
+    wait_for(lambda: not nodes.client("squeue", "--noheader"))
+    assert len(quality(tmp_path)) == SEEDS
+    assert len(steps(tmp_path)) == len(set(steps(tmp_path))) == 6 * SEEDS
 
 
 def test_what_slurm_refuses_is_said_in_a_line(nodes: Cluster, tmp_path: Path) -> None:
