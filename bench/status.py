@@ -1,7 +1,8 @@
-"""What a sweep is doing, from another shell:   python -m bench.status [results=DIR] [all=true]
+"""What a sweep is doing, from another shell:   python -m bench.status [results=DIR] [sweep=ID] [all=true]
 
 results   the folder that the sweep writes to; default results
-all       every sweep of the folder; default the one started last
+sweep     the sweep whose id begins so; default the one started last
+all       every sweep of the folder
 
 Exit code 0: nothing failed so far; 1: a cell failed, or there is no sweep; 2: a file among the records is not one (it
 is named and left out).
@@ -40,21 +41,33 @@ def main(arguments: Sequence[str]) -> int:
         print(__doc__)
         return 0
     try:
-        given = words(arguments, {"results": "results", "all": "false"})
+        given = words(arguments, {"results": "results", "sweep": "", "all": "false"})
         results = Path(given["results"])
         plans, unread = plan.read_all(results)
         if not plans:
             raise Usage(f"no sweep has been started in {results}")
+        shown = chosen(plans, given["sweep"], given["all"] == "true")
     except Usage as error:
         print(f"bench.status: {error}", file=sys.stderr)
         return 1
     console = Console(soft_wrap=True)
-    shown = plans if given["all"] == "true" else plans[:1]
     seen = look(results / "runs", {cell.key for one in shown for cell in one.cells})
     failed = [show(one, seen, plan.running(results, one), results, console) for one in shown]
+    others = [f"{one.id}, started {one.started}: {len(one.cells)} cells" for one in plans if one not in shown]
+    listing("other sweeps of the folder (sweep=ID, all=true)", others, console)
     for line in [*unread, *seen.problems]:
         console.print(Text(f"left out: {line}", style="red"))
     return 2 if unread or seen.problems else int(any(failed))
+
+
+def chosen(plans: Sequence[Plan], sweep: str, everyone: bool) -> Sequence[Plan]:
+    """The plans to show, of `plans`, the latest first. Raises Usage where none has an id that begins with `sweep`."""
+    if everyone:
+        return plans
+    found = [one for one in plans if one.id.startswith(sweep)]
+    if not found:
+        raise Usage(f"no sweep {sweep}: choose from {', '.join(one.id for one in plans)}")
+    return found if sweep else found[:1]
 
 
 def look(runs: Path, wanted: set[str]) -> Seen:

@@ -48,9 +48,22 @@ def test_the_sweep_started_last_or_all(tmp_path: Path, capsys: pytest.CaptureFix
     new = planned(tmp_path, [fake_records.make(seed=1)], "2026-01-02T00:00:00+00:00")
     code, text = told(tmp_path, capsys=capsys)
     assert code == 0
-    assert new.id in text
-    assert old.id not in text
-    assert old.id in told(tmp_path, "all=true", capsys=capsys)[1]
+    assert f"sweep {new.id}" in text
+    assert f"sweep {old.id}" not in text
+    assert f"other sweeps of the folder (sweep=ID, all=true)\n  {old.id}, started {old.started}: 1 cells\n" in text
+    text = told(tmp_path, "all=true", capsys=capsys)[1]
+    assert text.index(f"sweep {new.id}") < text.index(f"sweep {old.id}")
+    assert "other sweeps" not in text
+
+
+def test_a_sweep_is_chosen_by_its_id(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old = planned(tmp_path, [fake_records.make()], "2026-01-01T00:00:00+00:00")
+    new = planned(tmp_path, [fake_records.make(seed=1)], "2026-01-02T00:00:00+00:00")
+    text = told(tmp_path, f"sweep={old.id[:6]}", capsys=capsys)[1]
+    assert f"sweep {old.id}" in text
+    assert f"sweep {new.id}" not in text
+    code, text = told(tmp_path, "sweep=nowhere", capsys=capsys)
+    assert (code, text) == (1, f"bench.status: no sweep nowhere: choose from {new.id}, {old.id}\n")
 
 
 def test_files_that_are_none_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -67,7 +80,7 @@ def test_files_that_are_none_are_named(tmp_path: Path, capsys: pytest.CaptureFix
 def test_nothing_to_show(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert told(tmp_path, capsys=capsys) == (1, f"bench.status: no sweep has been started in {tmp_path}\n")
     assert told(tmp_path, "wrong=1", capsys=capsys)[1].startswith(
-        "bench.status: cannot use wrong: give results=..., all="
+        "bench.status: cannot use wrong: give results=..., sweep=..., all="
     )
 
 
