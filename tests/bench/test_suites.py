@@ -114,7 +114,7 @@ def test_every_suite_names_cells_that_can_be_built():
                         for v in (
                             o.sweep_string_iterator() if o.is_sweep_override() else [o.get_value_element_as_str()]
                         )
-                    ]
+                    ][: 1 if o.get_key_element() == "seed" else None]  # nothing that is built depends on it
                     for o in overrides
                 ]
                 for cell in cartesian(*choices):
