@@ -23,8 +23,9 @@ class Transport:
     evaluate it so: timed beside the other, never judged by.
 
     `path(x, t)` is the point x(t), t in [0, 1], of the curve that starts at x, and `velocity(t, x)` (n, d) the field
-    whose curves they are. Where that is -grad Phi, `potential(t, x)` (n,) is Phi and `hjb(x)` (n,) the residual
-    int |Phi_t - 1/2 |grad Phi|^2| dt of the Hamilton-Jacobi-Bellman equation along the curve from x.
+    whose curves they are; `energy(x)` (n,) is int 1/2 |v|^2 dt along the curve from x. Where v = -grad Phi,
+    `potential(t, x)` (n,) is Phi and `hjb(x)` (n,) the residual int |Phi_t - 1/2 |grad Phi|^2| dt of the
+    Hamilton-Jacobi-Bellman equation along the curve from x.
 
     `cost` is the solver's own estimate of 1/2 W2^2, `parameters` the number of numbers it has learnt. `relaxation` is
     the weight of KL(push-forward || target) where that penalty stands in place of the constraint: such a transport
@@ -43,6 +44,7 @@ class Transport:
     parameters: int | None = None
     log_prob_estimate: Callable[[Points], Values] | None = None
     velocity: Callable[[float, Points], Points] | None = None
+    energy: Callable[[Points], Values] | None = None
     potential: Callable[[float, Points], Values] | None = None
     hjb: Callable[[Points], Values] | None = None
     relaxation: float | None = None

@@ -68,6 +68,17 @@ class ConcatSquash(nn.Module):
             x = self.activation.value(F.linear(x, V, c))
         return F.linear(x, W, b)
 
+    def scattered(self, t: Tensor, x: Points) -> Points:
+        """The values (n, d) at times t (n,), another one for each row."""
+        column = t.unsqueeze(1)
+        gates = torch.sigmoid(torch.addcmul(self.gate.bias, column, self.gate.weight[:, 0])).split(self.widths, 1)
+        shifts = (column * self.shift.weight[:, 0]).split(self.widths, 1)
+        *hidden, last = zip(self.layers, gates, shifts, strict=True)
+        for layer, gate, shift in hidden:
+            x = self.activation.value(torch.addcmul(shift, layer(x), gate))
+        layer, gate, shift = last
+        return torch.addcmul(shift, layer(x), gate)
+
     def tangents(self, t: Tensor, x: Points, v: Tensor) -> tuple[Points, Tensor]:
         """The value (n, d) and J v for directions v (..., n, d), or (..., 1, d) for the same ones at all rows.
 

@@ -17,13 +17,13 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor, nn
 
-from datasets.base import Measure, Points, Samples
+from datasets.base import Measure, Points
 from solvers.base import Transport, probe
 from solvers.brenier import BrenierPotential
 from solvers.moments import Moments
-from solvers.otflow import by_rows
+from solvers.rows import by_rows
 from solvers.soap import SOAP
-from solvers.train import Annealing, Batches, MakeOptimizer, Schedule, Training, seeded
+from solvers.train import Annealing, MakeOptimizer, Pairs, Schedule, Training, seeded, too_few
 
 COST_SEED = 0xD0A1  # far from the seeds of runs
 COST_ROWS = 2**16
@@ -112,13 +112,8 @@ class ENOT:
         return partial(SOAP, betas=betas) if self.optimizer == "soap" else partial(_adam, betas=betas)
 
     def unfit(self, source: Measure, target: Measure) -> str | None:
-        if self.batch_size < 1:
-            return f"batch_size is {self.batch_size}: set solver.batch_size to 1 or more"
-        for measure in (source, target):
-            if isinstance(measure, Samples) and self.batch_size > len(measure.train):
-                rows = len(measure.train)
-                return f"batch_size {self.batch_size} exceeds {rows} rows: set solver.batch_size to {rows} or less"
-        return Moments(self.n_moments).unfit(source, target)
+        few = too_few(source, self.batch_size) or too_few(target, self.batch_size)
+        return few or Moments(self.n_moments).unfit(source, target)
 
     def start(self, source: Measure, target: Measure, rng: Generator) -> "ENOTFit":
         like = probe(source, rng)
@@ -144,25 +139,6 @@ class Potentials(nn.Module):
     def __init__(self, u: BrenierPotential, v: BrenierPotential) -> None:
         super().__init__()
         self.u, self.v = u, v
-
-
-class Pairs:
-    """Independent batches of source and target, (2, n, d)."""
-
-    def __init__(self, source: Measure, target: Measure, size: int, rng: Generator) -> None:
-        self.rng = rng
-        self.parts = Batches(source, size, rng), Batches(target, size, rng)
-
-    def next(self) -> Tensor:
-        x, y = (part.next() for part in self.parts)
-        return torch.stack([x, y.to(x)])
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"source": self.parts[0].state_dict(), "target": self.parts[1].state_dict()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.parts[0].load_state_dict(state["source"])
-        self.parts[1].load_state_dict(state["target"])
 
 
 class ENOTFit:

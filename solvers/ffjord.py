@@ -11,17 +11,17 @@ the divergence exact or, eq. (8), estimated by one random direction a row, the s
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, ClassVar, Self, cast
+from typing import ClassVar, Self, cast
 
-import torch
 from torch import Generator, Tensor, nn
 
-from datasets.base import Density, Measure, Points, Values
+from datasets.base import Density, Map, Measure, Points, Values
 from solvers.adaptive import Evaluations, Integrator, Rates, State
 from solvers.base import Diverged, Transport
 from solvers.concatsquash import ACTIVATIONS, ConcatSquash
 from solvers.divergence import directions, hutchinson
-from solvers.train import Schedule, Training, begin, unfit
+from solvers.rows import by_rows
+from solvers.train import Recipe, Schedule, Trained, Training
 
 EXACT_DIM = 64  # up to here validation takes the exact divergence
 ELEMENTS = 2**22  # rows x dim x width evaluated at a time, which bounds memory
@@ -69,6 +69,16 @@ def motion(field: ConcatSquash) -> Rates:
     return lambda t, state: (field(t, state[0]),)
 
 
+def kinetic(field: ConcatSquash) -> Rates:
+    """Rates of the state (x, energy): dx/dt = f, denergy/dt = |f|^2."""
+
+    def rates(t: Tensor, state: State) -> State:
+        f = field(t, state[0])
+        return f, f.square().sum(1)
+
+    return rates
+
+
 def exact_density(field: ConcatSquash) -> Rates:
     """Rates of the state (x, logdet): dx/dt = f, dlogdet/dt = div f."""
     return lambda t, state: field.divergence(t, state[0])
@@ -84,8 +94,59 @@ def estimated_density(like: Points, noise: str, rng: Generator) -> RatesOf:
     return rates_of
 
 
+def transport(
+    flow: Flow, target: Measure, integrator: Integrator, max_evaluations: int, noise: str, exact: bool = True
+) -> Transport:
+    """The flow as a transport to `target`; without a density where the target has none.
+
+    The density's divergence is that of `exact_density` or, where not `exact`, estimated with a fixed seed; it is
+    always in `log_prob_estimate`, the way the authors of FFJORD time their densities. Rows are evaluated in chunks,
+    each of which has its own error norm and `max_evaluations`. All raise Diverged.
+    """
+    first, n, T = next(flow.parameters()), len(flow.blocks), flow.time_length
+    rng = Generator(first.device).manual_seed(0)
+    rows = max(LEAST_ROWS, ELEMENTS // (flow.dim * max(flow.blocks[0].widths[:-1], default=1)))
+
+    def carried(rates_of: RatesOf, state: State, start: float = 0.0, end: float = 1.0) -> State:
+        evaluations = Evaluations(max_evaluations)
+        state = carry(flow, rates_of, state, integrator, evaluations, start, end)
+        if not all(bool(part.isfinite().all()) for part in state):
+            raise Diverged(f"the flow is not finite: {evaluations}")
+        return state
+
+    def moved(start: float, end: float) -> Map:
+        return by_rows(lambda x: carried(motion, (x,), start, end)[0], first.dtype, rows)
+
+    def velocity(t: float, x: Points) -> Points:
+        k = min(int(n * t), n - 1)
+        return n * T * flow.blocks[k](x.new_tensor(T * (n * t - k)), x)
+
+    def energy(x: Points) -> Values:
+        # f is dx/ds on a clock s of n T in all, so that v = n T f and dt = ds / (n T)
+        return n * T / 2 * carried(kinetic, (x, x.new_zeros(len(x))))[1]
+
+    def density(x: Points, rates_of: RatesOf) -> Values:
+        assert isinstance(target, Density)
+        z, logdet = carried(rates_of, (x, x.new_zeros(len(x))))
+        return target.log_prob(z) + logdet
+
+    estimate = by_rows(lambda x: density(x, estimated_density(x, noise, rng)), first.dtype, rows)
+    log_prob = by_rows(partial(density, rates_of=exact_density), first.dtype, rows) if exact else estimate
+    known = isinstance(target, Density)
+    return Transport(
+        forward=moved(0.0, 1.0),
+        inverse=moved(1.0, 0.0),
+        log_prob=log_prob if known else None,
+        log_prob_estimate=estimate if known else None,
+        path=lambda x, t: moved(0.0, t)(x),
+        velocity=lambda t, x: by_rows(partial(velocity, t), first.dtype, rows)(x),
+        energy=by_rows(energy, first.dtype, rows),
+        parameters=sum(p.numel() for p in flow.parameters() if p.requires_grad),
+    )
+
+
 @dataclass(frozen=True)
-class FFJORD:
+class FFJORD(Recipe):
     """Hyperparameters of FFJORD.
 
     `divergence` is that of training; `noise` ("rademacher", "gaussian") the directions of "hutchinson". `method`,
@@ -93,7 +154,7 @@ class FFJORD:
     `test_atol` and `test_rtol`, where given, replace the tolerances after training. `adjoint` solves backward for
     the gradient, in memory that does not grow with the steps; without it the gradient is taken through the stored
     steps, and no evaluation is counted as backward. A pass, its adjoint included, with more than `max_evaluations`
-    evaluations is given up as diverged. The fields that begin with lr are those of solvers.train.Schedule, with the
+    evaluations is given up as diverged. The other fields are those of solvers.train.Recipe, with the
     authors' rule: the first drop takes `lr_patience` steps without improvement, the second twice as many, and the
     end, after `lr_max_drops` of them, once more.
     """
@@ -112,14 +173,7 @@ class FFJORD:
     n_steps: int | None = None
     adjoint: bool = True
     max_evaluations: int = 20_000
-    batch_size: int | None = None
-    lr: float = 1e-3
-    lr_drop_factor: float = 10.0
-    lr_drop_steps: int | None = None
     lr_patience: int | None = 2000
-    lr_max_drops: int = 2
-    weight_decay: float = 0.0
-    max_steps: int | None = None
 
     version: ClassVar[int] = 2
 
@@ -136,12 +190,10 @@ class FFJORD:
             raise ValueError("hidden, n_blocks and max_evaluations must be 1 or more, and time_length positive")
         self.integrator("train")
         self.integrator("test")
-        self.schedule()
+        super().__post_init__()
 
     def schedule(self) -> Schedule:
-        return Schedule(
-            self.lr, self.lr_drop_factor, self.lr_drop_steps, self.lr_patience, self.lr_max_drops, cumulative=True
-        )
+        return replace(super().schedule(), cumulative=True)
 
     def integrator(self, use: str) -> Integrator:
         """The integrator of `use`: "train", or one of those of `FFJORDFit.transport`."""
@@ -152,39 +204,25 @@ class FFJORD:
         rtol = self.rtol if self.test_rtol is None else self.test_rtol
         return replace(integrator, atol=atol, rtol=rtol)
 
-    def unfit(self, source: Measure, target: Measure) -> str | None:
-        return unfit(source, target, self.batch_size)
-
     def start(self, source: Measure, target: Measure, rng: Generator) -> "FFJORDFit":
         return FFJORDFit(*self.begun(source, target, rng))
 
     def begun(self, source: Measure, target: Measure, rng: Generator) -> tuple[Self, Flow, Density, Training]:
         """What a fit is made of."""
         assert isinstance(target, Density)
-        flow, training = begin(
-            lambda: Flow(source.dim, self.hidden, self.nonlinearity, self.n_blocks, self.time_length),
-            source,
-            rng,
-            self.batch_size,
-            self.schedule(),
-            self.max_steps,
-            self.weight_decay,
-        )
+        settings = self.hidden, self.nonlinearity, self.n_blocks, self.time_length
+        flow, training = self.begin(lambda: Flow(source.dim, *settings), source, rng)
         return self, flow, target, training
 
 
-class FFJORDFit:
+class FFJORDFit(Trained):
     """An FFJORD under training."""
 
     def __init__(self, solver: FFJORD, flow: Flow, target: Density, training: Training) -> None:
+        super().__init__(training)
         self.solver = solver
         self.flow = flow
         self.target = target
-        self.training = training
-
-    @property
-    def done(self) -> bool:
-        return self.training.done
 
     def step(self) -> Mapping[str, float]:
         evaluations = Evaluations(self.solver.max_evaluations)
@@ -207,55 +245,13 @@ class FFJORDFit:
         nll = -(self.target.log_prob(z) + logdet).mean()
         return nll, {"nll": nll.item()}
 
-    def validated(self, loss: float) -> None:
-        self.training.validated(loss)
-
     def transport(self, use: str = "test", effort: float = 1.0) -> Transport:
         """As solvers.base.Fit says; the density's divergence is exact, except in validation beyond EXACT_DIM.
 
-        `log_prob_estimate` has an estimated divergence, the way the authors time their densities: its directions
-        come from a fixed seed. `effort` divides the tolerances by effort**order, down to the precision of the dtype.
-        Rows are evaluated in chunks, each of which has its own error norm. Raises Diverged.
+        `effort` divides the tolerances by effort**order, down to the precision of the dtype.
         """
         assert use in ("valid", "test")
-        first, dim = next(self.flow.parameters()), self.flow.dim
-        integrator = replace(self.solver.integrator(use).refined(effort, first.dtype), adjoint=False)
-        exact = use == "test" or dim <= EXACT_DIM
-        rng = Generator(first.device).manual_seed(0)
-        rows = max(LEAST_ROWS, ELEMENTS // (dim * max(self.solver.hidden, default=1)))
-
-        def chunked(f: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
-            with torch.inference_mode(not x.requires_grad):
-                return torch.cat([f(part).to(x.dtype) for part in x.to(first.dtype).split(rows)])
-
-        def carried(rates_of: RatesOf, state: State, start: float, end: float) -> State:
-            evaluations = Evaluations(self.solver.max_evaluations)
-            state = carry(self.flow, rates_of, state, integrator, evaluations, start, end)
-            if not all(bool(part.isfinite().all()) for part in state):
-                raise Diverged(f"the flow is not finite: {evaluations}")
-            return state
-
-        def moved(x: Points, start: float, end: float) -> Points:
-            return chunked(lambda part: carried(motion, (part,), start, end)[0], x)
-
-        def density(x: Points, rates_of: RatesOf) -> Values:
-            z, logdet = carried(rates_of, (x, x.new_zeros(len(x))), 0.0, 1.0)
-            return self.target.log_prob(z) + logdet
-
-        def estimate(x: Points) -> Values:
-            return density(x, estimated_density(x, self.solver.noise, rng))
-
-        return Transport(
-            forward=lambda x: moved(x, 0.0, 1.0),
-            inverse=lambda z: moved(z, 1.0, 0.0),
-            log_prob=lambda x: chunked(partial(density, rates_of=exact_density) if exact else estimate, x),
-            log_prob_estimate=lambda x: chunked(estimate, x),
-            path=lambda x, t: moved(x, 0.0, t),
-            parameters=self.training.parameters,
-        )
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.training.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.training.load_state_dict(state)
+        dtype = next(self.flow.parameters()).dtype
+        integrator = replace(self.solver.integrator(use).refined(effort, dtype), adjoint=False)
+        exact = use == "test" or self.flow.dim <= EXACT_DIM
+        return transport(self.flow, self.target, integrator, self.solver.max_evaluations, self.solver.noise, exact)

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Generator, nn
+from torch import nn
 
-from datasets.base import Measure
-from solvers.autoregressive import Autoregressive, AutoregressiveFit, start
+from solvers.autoregressive import Autoregressive
 
 
 @dataclass(frozen=True)
@@ -19,6 +18,3 @@ class MAF(Autoregressive):
         from zuko import flows  # an extra: `pip install zuko`
 
         return flows.MAF(dim, transforms=self.transforms, hidden_features=self.hidden).transform
-
-    def start(self, source: Measure, target: Measure, rng: Generator) -> AutoregressiveFit:
-        return start(self, source, target, rng)

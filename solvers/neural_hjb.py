@@ -30,8 +30,8 @@ from solvers import otflow
 from solvers.base import Diverged, Transport, probe
 from solvers.bfgs import BFGS, Point, minimise
 from solvers.evaluation import Buffers
-from solvers.otflow import by_rows
 from solvers.potential import Potential
+from solvers.rows import by_rows
 from solvers.train import Loss, Schedule, Training, seeded
 
 # The authors' numbers of samples, level by level, for d = 2, 10, 50 and 100 (MFGnet.jl, runMultilevel.sh).

@@ -8,25 +8,24 @@ Onken, Wu Fung, Li and Ruthotto, OT-Flow: Fast and Accurate Continuous Normalizi
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Generator, Tensor
 
-from datasets.base import Density, Map, Measure
+from datasets.base import Density, Measure
 from solvers.base import Transport
 from solvers.evaluation import Buffers, Evaluation, Record, Weights
 from solvers.integrate import RK4, pull_back
 from solvers.integrate import integrate as runge_kutta
 from solvers.once import once_differentiable
 from solvers.potential import Potential
-from solvers.train import Schedule, Training, begin, unfit
+from solvers.rows import by_rows
+from solvers.train import Recipe, Trained, Training
 
 TraceDtype = Literal["bfloat16"] | None
-
-ROWS = 2**14  # evaluated at a time, which bounds memory
 
 
 def integrate(
@@ -144,13 +143,13 @@ class _Flow(torch.autograd.Function):
 
 
 @dataclass(frozen=True)
-class OTFlow:
+class OTFlow(Recipe):
     """Hyperparameters of OT-Flow; alpha_nll and alpha_hjb are the paper's alpha_C and alpha_R.
 
     `n_steps` are the RK4 steps of training, `n_steps_valid` and `n_steps_test` those of validation and of
-    everything after training. The fields that begin with lr are those of solvers.train.Schedule. `clamp` keeps every
-    weight within [-clamp, clamp], as the authors' code does on tabular data (at 1.5). `trace_dtype` "bfloat16" forms
-    the trace's matrix products in training, and no others, in bfloat16: see solvers.evaluation.Evaluation.
+    everything after training. `clamp` keeps every weight within [-clamp, clamp], as the authors' code does on tabular
+    data (at 1.5). `trace_dtype` "bfloat16" forms the trace's matrix products in training, and no others, in bfloat16:
+    see solvers.evaluation.Evaluation. The other fields are those of solvers.train.Recipe.
     """
 
     width: int = 32
@@ -161,15 +160,10 @@ class OTFlow:
     n_steps_test: int = 16
     alpha_nll: float = 100.0
     alpha_hjb: float = 5.0
-    batch_size: int | None = None
     lr: float = 0.02
-    lr_drop_factor: float = 10.0
-    lr_drop_steps: int | None = None
     lr_patience: int | None = 400
     lr_max_drops: int = 3
-    weight_decay: float = 0.0
     clamp: float | None = None
-    max_steps: int | None = None
     trace_dtype: TraceDtype = None
 
     version: ClassVar[int] = 2
@@ -186,41 +180,23 @@ class OTFlow:
             raise ValueError(f"clamp must be positive, or null, not {self.clamp}")
         if self.trace_dtype not in (None, "bfloat16"):
             raise ValueError(f'trace_dtype is "bfloat16" or null, not {self.trace_dtype!r}')
-        self.schedule()
-
-    def schedule(self) -> Schedule:
-        return Schedule(self.lr, self.lr_drop_factor, self.lr_drop_steps, self.lr_patience, self.lr_max_drops)
-
-    def unfit(self, source: Measure, target: Measure) -> str | None:
-        return unfit(source, target, self.batch_size)
+        super().__post_init__()
 
     def start(self, source: Measure, target: Measure, rng: Generator) -> "OTFlowFit":
         assert isinstance(target, Density)
-        potential, training = begin(
-            lambda: Potential(source.dim, self.width, self.depth, self.rank),
-            source,
-            rng,
-            self.batch_size,
-            self.schedule(),
-            self.max_steps,
-            self.weight_decay,
-        )
+        potential, training = self.begin(lambda: Potential(source.dim, self.width, self.depth, self.rank), source, rng)
         return OTFlowFit(self, potential, target, training)
 
 
-class OTFlowFit:
+class OTFlowFit(Trained):
     """An OT-Flow under training."""
 
     def __init__(self, solver: OTFlow, potential: Potential, target: Density, training: Training) -> None:
+        super().__init__(training)
         self.solver = solver
         self.potential = potential
         self.target = target
-        self.training = training
         self._buffers = Buffers()
-
-    @property
-    def done(self) -> bool:
-        return self.training.done
 
     def step(self) -> Mapping[str, float]:
         evaluations = 4 * self.solver.n_steps
@@ -242,18 +218,9 @@ class OTFlowFit:
         loss = self.solver.alpha_nll * nll + cost + self.solver.alpha_hjb * hjb
         return loss, {"nll": nll.item(), "transport": cost.item(), "hjb": hjb.item()}
 
-    def validated(self, loss: float) -> None:
-        self.training.validated(loss)
-
     def transport(self, use: str = "test", effort: float = 1.0) -> Transport:
         steps = {"valid": self.solver.n_steps_valid, "test": self.solver.n_steps_test}[use]
         return transport(self.potential, self.target, max(1, math.ceil(steps * effort)))
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.training.state_dict()
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.training.load_state_dict(state)
 
 
 def transport(potential: Potential, target: Density, n_steps: int) -> Transport:
@@ -264,6 +231,9 @@ def transport(potential: Potential, target: Density, n_steps: int) -> Transport:
         z, logdet, _, _ = integrate(potential, x, n_steps)
         return target.log_prob(z) + logdet
 
+    def velocity(t: float, x: Tensor) -> Tensor:
+        return -potential.gradient(torch.cat([x, x.new_full((len(x), 1), t)], dim=1))[:, :-1]
+
     def path(x: Tensor, t: float) -> Tensor:
         return x if t <= 0.0 else advect(potential, x, max(1, math.ceil(n_steps * t)), 0.0, t)
 
@@ -272,15 +242,7 @@ def transport(potential: Potential, target: Density, n_steps: int) -> Transport:
         inverse=by_rows(lambda z: advect(potential, z, n_steps, 1.0, 0.0), dtype),
         log_prob=by_rows(log_prob, dtype),
         path=lambda x, t: by_rows(lambda rows: path(rows, t), dtype)(x),
+        velocity=lambda t, x: by_rows(lambda rows: velocity(t, rows), dtype)(x),
+        energy=by_rows(lambda x: integrate(potential, x, n_steps)[2], dtype),
         parameters=sum(p.numel() for p in potential.parameters() if p.requires_grad),
     )
-
-
-def by_rows(f: Callable[[Tensor], Tensor], dtype: torch.dtype) -> Map:
-    """`f` in `dtype` on at most ROWS rows at a time, in inference mode unless the derivative in x is wanted."""
-
-    def chunked(x: Tensor) -> Tensor:
-        with torch.inference_mode(not x.requires_grad):
-            return torch.cat([f(rows) for rows in x.to(dtype).split(ROWS)]).to(x.dtype)
-
-    return chunked

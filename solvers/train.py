@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import torch
@@ -29,18 +28,21 @@ def seeded(rng: Generator) -> Iterator[None]:
         yield
 
 
-def unfit(source: Measure, target: Measure, batch_size: int | None) -> str | None:
-    """Why a flow trained in such batches cannot carry `source` to `target`; None if it can."""
-    if source.dim != target.dim:
-        return f"the source has dimension {source.dim} and the target {target.dim}: they must agree"
-    if not isinstance(target, Density):
-        return "a flow is trained on the target's log-density, and the target has none"
+def mismatch(source: Measure, target: Measure) -> str | None:
+    """Why no map carries one to the other; None if one can."""
+    if source.dim == target.dim:
+        return None
+    return f"the source has dimension {source.dim} and the target {target.dim}: they must agree"
+
+
+def too_few(measure: Measure, batch_size: int | None) -> str | None:
+    """Why no such batches can be taken from the measure; None if they can."""
     if batch_size is None:
         return None
     if batch_size < 1:
         return f"batch_size is {batch_size}: set solver.batch_size to 1 or more"
-    if isinstance(source, Samples) and batch_size > len(source.train):
-        rows = len(source.train)
+    if isinstance(measure, Samples) and batch_size > len(measure.train):
+        rows = len(measure.train)
         return f"batch_size {batch_size} exceeds the {rows} training rows: set solver.batch_size to {rows} or less"
     return None
 
@@ -90,6 +92,26 @@ class Batches:
         self.rng.set_state(state["rng"].cpu())
         self.order = state["order"]
         self.position = state["position"]
+
+
+class Pairs:
+    """Independent batches of source and target, (2, n, d); `batch_size` is that of Batches for the source."""
+
+    def __init__(self, source: Measure, target: Measure, batch_size: int | None, rng: Generator) -> None:
+        self.rng = rng
+        first = Batches(source, batch_size, rng)
+        self.parts = first, Batches(target, first.size, rng)
+
+    def next(self) -> Tensor:
+        x, y = (part.next() for part in self.parts)
+        return torch.stack([x, y.to(x)])
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"source": self.parts[0].state_dict(), "target": self.parts[1].state_dict()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.parts[0].load_state_dict(state["source"])
+        self.parts[1].load_state_dict(state["target"])
 
 
 @dataclass(frozen=True)
@@ -151,6 +173,16 @@ class Annealing:
 MakeOptimizer = Callable[[Iterable[nn.Parameter], float], torch.optim.Optimizer]  # parameters, rate -> optimiser
 
 
+def adam(weight_decay: float = 0.0) -> MakeOptimizer:
+    """ADAM, with weight_decay times the weights added to their gradient."""
+    return lambda parameters, lr: torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+
+
+def adamw(weight_decay: float) -> MakeOptimizer:
+    """ADAM whose weights shrink by lr * weight_decay a step, apart from the gradient (Loshchilov and Hutter 2019)."""
+    return lambda parameters, lr: torch.optim.AdamW(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+
+
 class Training:
     """ADAM, or what `optimizer` makes, on a model, over the batches of a measure: the mutable part of a neural fit."""
 
@@ -160,11 +192,9 @@ class Training:
         batches: Supply,
         schedule: Schedule,
         max_steps: int | None,
-        weight_decay: float = 0.0,
         optimizer: MakeOptimizer | None = None,
     ) -> None:
-        if optimizer is None:
-            optimizer = partial(_adam, weight_decay)
+        optimizer = optimizer or adam()
         self.model = model
         self.batches = batches
         self.schedule = schedule
@@ -251,22 +281,70 @@ class Training:
         self.stopped = state["stopped"]
 
 
-def _adam(weight_decay: float, parameters: Iterable[nn.Parameter], lr: float) -> torch.optim.Optimizer:
-    return torch.optim.Adam(parameters, lr=lr, weight_decay=weight_decay, fused=True)
+@dataclass(frozen=True)
+class Recipe:
+    """How a flow is trained: on batches of `batch_size` rows, see Batches, for at most `max_steps` steps.
+
+    The fields that begin with lr are those of Schedule; `weight_decay` adds weight_decay/2 |weights|^2 to the loss.
+    """
+
+    batch_size: int | None = None
+    lr: float = 1e-3
+    lr_drop_factor: float = 10.0
+    lr_drop_steps: int | None = None
+    lr_patience: int | None = 1000
+    lr_max_drops: int = 2
+    weight_decay: float = 0.0
+    max_steps: int | None = None
+
+    def __post_init__(self) -> None:
+        if not self.weight_decay >= 0:
+            raise ValueError(f"weight_decay must be 0 or more, not {self.weight_decay}")
+        self.schedule()
+
+    def schedule(self) -> Schedule:
+        return Schedule(self.lr, self.lr_drop_factor, self.lr_drop_steps, self.lr_patience, self.lr_max_drops)
+
+    def make_optimizer(self) -> MakeOptimizer:
+        return adam(self.weight_decay)
+
+    def unfit(self, source: Measure, target: Measure) -> str | None:
+        if reason := mismatch(source, target):
+            return reason
+        if not isinstance(target, Density):
+            return "a flow is trained on the target's log-density, and the target has none"
+        return too_few(source, self.batch_size)
+
+    def begin(
+        self, build: Callable[[], Model], source: Measure, rng: Generator, batches: Supply | None = None
+    ) -> tuple[Model, Training]:
+        """The model that `build` makes from the draws of `rng`, with device and dtype of the source, and its training.
+
+        The training is on batches of the source, where no others are given.
+        """
+        like = probe(source, rng)
+        with seeded(rng):
+            model = build()
+        model.to(device=like.device, dtype=like.dtype)
+        batches = batches or Batches(source, self.batch_size, rng)
+        return model, Training(model, batches, self.schedule(), self.max_steps, self.make_optimizer())
 
 
-def begin(
-    build: Callable[[], Model],
-    source: Measure,
-    rng: Generator,
-    batch_size: int | None,
-    schedule: Schedule,
-    max_steps: int | None,
-    weight_decay: float,
-) -> tuple[Model, Training]:
-    """The model that `build` makes from the draws of `rng`, with device and dtype of the source, and its training."""
-    like = probe(source, rng)
-    with seeded(rng):
-        model = build()
-    model.to(device=like.device, dtype=like.dtype)
-    return model, Training(model, Batches(source, batch_size, rng), schedule, max_steps, weight_decay)
+class Trained:
+    """What fits by training have in common: schedule and state are those of their `training`."""
+
+    def __init__(self, training: Training) -> None:
+        self.training = training
+
+    @property
+    def done(self) -> bool:
+        return self.training.done
+
+    def validated(self, loss: float) -> None:
+        self.training.validated(loss)
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.training.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.training.load_state_dict(state)

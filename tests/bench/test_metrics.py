@@ -367,3 +367,32 @@ def test_without_a_truth_the_cost_gap_is_held_against_a_coupling(rng):
     assert twice == pytest.approx(4 * (1 + gap) - 1)
     high = standard_normal(4)
     assert evaluate(problem(high, 50, rng, truth=False), Transport(lambda x: x), rng)["cost_gap"] is None
+
+
+def test_the_energy_of_a_detour_and_its_share_of_the_distance(rng):
+    """Along a half circle of diameter |a| the energy is (pi/2)^2 that of the straight line."""
+    a = torch.tensor([3.0, 4.0])
+    source, target = standard_normal(2), isotropic(a, 1.0)
+    straight = Transport(lambda x: x + a, energy=lambda x: x.new_full((len(x),), 12.5))
+    detour = Transport(lambda x: x + a, energy=lambda x: x.new_full((len(x),), 12.5 * (math.pi / 2) ** 2))
+    known = Problem(source, target, source.sample(500, rng), Truth(12.5))
+    found = [evaluate(known, transport, rng) for transport in (straight, detour)]
+    assert [values["kinetic_energy"] for values in found] == pytest.approx([12.5, 12.5 * (math.pi / 2) ** 2])
+    assert [values["normalized_path_energy"] for values in found] == pytest.approx([0, (math.pi / 2) ** 2 - 1])
+    unknown = Problem(source, target, known.test)
+    assert evaluate(unknown, straight, rng)["normalized_path_energy"] == pytest.approx(0, abs=0.06)
+    assert evaluate(unknown, detour, rng)["normalized_path_energy"] == pytest.approx((math.pi / 2) ** 2 - 1, rel=0.1)
+    short = Transport(lambda x: x + a / 2, energy=lambda x: x.new_full((len(x),), 12.5 / 4))  # misses, with less
+    assert evaluate(known, short, rng)["normalized_path_energy"] == pytest.approx(0.75)
+    assert evaluate(known, Transport(lambda x: x + a), rng)["normalized_path_energy"] is None
+
+
+def test_the_2_wasserstein_distance_of_what_arrives_from_the_target(rng):
+    source, target = standard_normal(2), isotropic(torch.tensor([1.0, 0.0]), 1.0)
+    p = Problem(source, target, source.sample(2500, rng))
+    miss = torch.tensor([0.0, 2.0])
+    found = [evaluate(p, Transport(lambda x, m=m: x + target.mean + m), rng)["wasserstein_2"] for m in (0 * miss, miss)]
+    assert 0 < found[0] < 0.2  # between samples of one law
+    assert found[1] == pytest.approx(2, rel=0.05)
+    high = standard_normal(4)
+    assert evaluate(problem(high, 50, rng), Transport(lambda x: x), rng)["wasserstein_2"] is None

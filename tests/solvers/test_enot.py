@@ -172,8 +172,8 @@ def test_the_rate_follows_a_cosine():
 def test_what_it_cannot_take(gaussians):
     P, Q = gaussians
     rows = torch.randn(10, 2)
-    assert "exceeds 10 rows" in ENOT(batch_size=11).unfit(Samples(rows, rows), Q)
-    assert "exceeds 10 rows" in ENOT(batch_size=11).unfit(P, Samples(rows, rows))
+    assert "exceeds the 10 training rows" in ENOT(batch_size=11).unfit(Samples(rows, rows), Q)
+    assert "exceeds the 10 training rows" in ENOT(batch_size=11).unfit(P, Samples(rows, rows))
     assert "dimension 2 and the target 3" in ENOT().unfit(P, random_gaussian(3, torch.Generator()))
     assert ENOT().unfit(P, Q) is None
     assert "batch_size" in ENOT(batch_size=0).unfit(P, Q)

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from datasets.base import Samples
 from datasets.gaussians import standard_normal
+from datasets.toy import Moons
 from solvers.adaptive import Evaluations, Integrator
 from solvers.base import Diverged
 from solvers.divergence import exact
@@ -368,3 +369,21 @@ def test_points_alone_move_as_they_do_with_their_density():
     flow, x = linear_flow(LINEAR), rows(5)
     (z,) = carry(flow, motion, (x,), TIGHT, Evaluations(10_000))
     assert torch.allclose(z, density(flow, x, TIGHT)[0])
+
+
+def test_the_log_density_is_that_of_zuko_on_the_same_weights():
+    """zuko has an integrator, a trace and an error norm of its own; the field, trained a little, is ours."""
+    transforms = pytest.importorskip("zuko", reason="zuko is an extra").transforms
+    target = standard_normal(2)
+    solver = FFJORD(hidden=(16, 16), time_length=0.8, batch_size=64, lr=0.05, test_atol=1e-11, test_rtol=1e-11)
+    fit = solver.start(Moons(), target, torch.Generator().manual_seed(0))
+    for _ in range(20):
+        fit.step()
+    field = fit.flow.blocks[0]
+    theirs = transforms.FreeFormJacobianTransform(field, 0.0, 0.8, field.parameters(), atol=1e-11, rtol=1e-11)
+    x = Moons().sample(50, torch.Generator().manual_seed(1))
+    z, logdet = theirs.call_and_ladj(x)
+    found = fit.transport()
+    assert logdet.abs().min() > 1e-2
+    assert (found.log_prob(x) - (target.log_prob(z) + logdet)).abs().max() < 1e-8
+    assert (found.forward(x) - z).abs().max() < 1e-8
