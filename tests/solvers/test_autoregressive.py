@@ -50,8 +50,30 @@ def test_the_loss_is_the_negative_log_likelihood_of_the_batch(rng):
     assert fit.step()["loss"] == pytest.approx(expected)
 
 
+def test_adamw_shrinks_the_weights_apart_from_the_gradient(rng):
+    """After one step the weights of both differ by lr weight_decay times what they were."""
+    after, before = {}, {}
+    for decay in (0.0, 0.5):
+        solver = MAF(**SMALL, optimizer="adamw", weight_decay=decay, lr=0.01)
+        fit = solver.start(correlated(), standard_normal(2), rng.clone_state())
+        before = {name: p.detach().clone() for name, p in fit.network.named_parameters()}
+        fit.step()
+        after[decay] = dict(fit.network.named_parameters())
+    for name, weights in before.items():
+        torch.testing.assert_close(after[0.0][name] - after[0.5][name], 0.01 * 0.5 * weights)
+
+
 @pytest.mark.parametrize(
-    ("field", "value"), [("transforms", 0), ("hidden", ()), ("hidden", (0,)), ("lr", 0.0), ("bins", 1)]
+    ("field", "value"),
+    [
+        ("optimizer", "sgd"),
+        ("weight_decay", -1.0),
+        ("transforms", 0),
+        ("hidden", ()),
+        ("hidden", (0,)),
+        ("lr", 0.0),
+        ("bins", 1),
+    ],
 )
 def test_bad_hyperparameters_are_named(field, value):
     with pytest.raises(ValueError, match=field):
