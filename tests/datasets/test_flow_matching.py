@@ -41,7 +41,7 @@ def test_the_cost_is_that_between_samples(tmp_path, rng):
 
 
 def test_moons_are_their_arcs_moved_along_the_diagonal(rng):
-    x = (Moons().sample(100_000, rng) + 1) / 3
+    x = (Moons().sample(4000, rng) + 1) / 3
     # less a shift u (1, 1) with 0 <= u <= 0.2 every point lies on one of the two half circles
     u = torch.linspace(0, 0.2, 401)
     moved = x[:, None] - u[:, None]
@@ -50,7 +50,7 @@ def test_moons_are_their_arcs_moved_along_the_diagonal(rng):
     inner = ((other.norm(dim=2) - 1).abs() + (-other[..., 1]).clamp_min(0)).amin(1)
     assert torch.minimum(outer, inner).max() < 1e-3
     # the centre (1/2, 1/4), about which the arcs are each other's image, and the shift's mean
-    torch.testing.assert_close(x.mean(0), torch.tensor([0.6, 0.35]), rtol=0, atol=0.01)
+    torch.testing.assert_close(x.mean(0), torch.tensor([0.6, 0.35]), rtol=0, atol=0.05)
 
 
 @pytest.mark.parametrize("name", ["normal_to_8gaussians", "moons_to_8gaussians"])

@@ -75,7 +75,7 @@ def test_between_gaussians_the_flow_is_the_one_in_closed_form(rng):
         fit.step()
     found = fit.transport()
     x = torch.linspace(-2, 2, 9)[:, None]
-    assert (found.forward(x) - (1 + x / 2)).abs().max() < 0.05
+    assert (found.forward(x) - (1 + x / 2)).abs().max() < 0.1
     assert (found.log_prob(x) - source.log_prob(x)).abs().max() < 0.1
     t = 0.3
     z = torch.linspace(-1, 1.6, 9)[:, None]
@@ -87,21 +87,21 @@ def test_between_gaussians_the_flow_is_the_one_in_closed_form(rng):
 def test_velocity_and_energy_belong_to_the_path(rng):
     for solver in (
         CFM(**SMALL),
-        FFJORD(**SMALL, n_blocks=3, time_length=0.7, lr=0.05, test_atol=1e-10, test_rtol=1e-10),
+        FFJORD(**SMALL, n_blocks=3, time_length=0.7, lr=0.05, test_atol=1e-8, test_rtol=1e-8),
     ):
         fit = solver.start(standard_normal(2), Gaussian(torch.ones(2), torch.eye(2)), rng)
         for _ in range(5):
             fit.step()
         found = fit.transport(effort=2.0)
-        x, h = torch.randn(4, 2, generator=rng), 1e-4
+        x, h = torch.randn(4, 2, generator=rng), 1e-3
         speeds = []
-        nodes = (torch.arange(60) + 0.5) / 60
+        nodes = (torch.arange(24) + 0.5) / 24
         for t in nodes.tolist():
             quotient = (found.path(x, t + h) - found.path(x, t - h)) / (2 * h)
             v = found.velocity(t, found.path(x, t))
-            assert (quotient - v).abs().max() < 1e-3 * (1 + v.abs().max())
+            assert (quotient - v).abs().max() < 5e-3 * (1 + v.abs().max())
             speeds.append(v.square().sum(1))
-        torch.testing.assert_close(found.energy(x), torch.stack(speeds).mean(0) / 2, rtol=2e-3, atol=1e-6)
+        torch.testing.assert_close(found.energy(x), torch.stack(speeds).mean(0) / 2, rtol=5e-3, atol=1e-6)
         assert found.energy(x).min() > 0
 
 
