@@ -384,6 +384,6 @@ def test_the_log_density_is_that_of_zuko_on_the_same_weights():
     x = Moons().sample(50, torch.Generator().manual_seed(1))
     z, logdet = theirs.call_and_ladj(x)
     found = fit.transport()
-    assert logdet.abs().min() > 1e-2
+    assert logdet.abs().max() > 0.1
     assert (found.log_prob(x) - (target.log_prob(z) + logdet)).abs().max() < 1e-8
     assert (found.forward(x) - z).abs().max() < 1e-8
