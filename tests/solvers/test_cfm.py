@@ -63,25 +63,36 @@ def test_sigma_is_the_width_of_the_smoothing(rng):
     assert found[2.0] - found[0.0] == pytest.approx(2 * 2.0**2, rel=0.02)
 
 
-def test_between_gaussians_the_flow_is_the_one_in_closed_form(rng):
-    """With x ~ N(0, 1) and y ~ N(m, s^2) independent, E[y - x | z] = m + (t s^2 - (1 - t)) / v (z - t m), where
-    v = (1 - t)^2 + t^2 s^2. Its flow carries x to m + s x, and gives the source its density.
+def test_between_gaussians_the_least_loss_is_the_one_in_closed_form(rng):
+    """With x ~ N(0, 1) and y ~ N(m, s^2) independent, E[y - x | z] = m + c / v (z - t m), where c = t s^2 - (1 - t) and
+    v = (1 - t)^2 + t^2 s^2. What is left is 1 + s^2 - c^2 / v.
     """
-    source = standard_normal(1)
-    target = Gaussian(torch.tensor([1.0]), torch.tensor([[0.25]]))
-    solver = CFM(hidden=(32, 32), batch_size=256, lr=2e-2, lr_drop_steps=150, lr_drop_factor=4)
-    fit = solver.start(source, target, rng)
-    for _ in range(500):
+    m, s, t, n = 1.0, 0.5, 0.3, 400_000
+    c, v = t * s**2 - (1 - t), (1 - t) ** 2 + t**2 * s**2
+    linear = ConcatSquash(1, (), "tanh")
+    with torch.no_grad():
+        for weights in linear.parameters():
+            weights.zero_()
+        linear.layers[0].weight.fill_(2 * c / v)  # times sigmoid(0) = 1/2
+        linear.layers[0].bias.fill_(2 * m * (1 - c / v * t))
+    x, y = torch.randn(n, 1, generator=rng), m + s * torch.randn(n, 1, generator=rng)
+    loss = regression(linear, x, y, torch.full((n,), t), torch.zeros(n, 1))
+    assert loss.item() == pytest.approx(1 + s**2 - c**2 / v, rel=0.01)
+    loss.backward()
+    assert all(weights.grad.abs().max() < 0.01 for weights in linear.layers.parameters())
+
+
+@pytest.mark.parametrize("kind", [CFM, OTCFM])
+def test_the_flow_leads_from_the_source_to_the_target(kind, rng):
+    source, target = standard_normal(1), Gaussian(torch.tensor([3.0]), torch.tensor([[1.0]]))
+    fit = kind(hidden=(), batch_size=64, lr=0.05).start(source, target, rng)
+    for _ in range(250):
         fit.step()
     found = fit.transport()
-    x = torch.linspace(-2, 2, 9)[:, None]
-    assert (found.forward(x) - (1 + x / 2)).abs().max() < 0.1
-    assert (found.log_prob(x) - source.log_prob(x)).abs().max() < 0.1
-    t = 0.3
-    z = torch.linspace(-1, 1.6, 9)[:, None]
-    v = (1 - t) ** 2 + t**2 / 4
-    expected = 1 + (t / 4 - (1 - t)) / v * (z - t)
-    assert (found.velocity(t, z) - expected).abs().max() < 0.15
+    x = torch.linspace(-1, 1, 5)[:, None]
+    assert (found.forward(x).mean() - 3).abs() < 0.6
+    assert found.inverse(x + 3).mean().abs() < 0.6
+    assert (found.log_prob(x) - source.log_prob(x)).abs().mean() < 0.4
 
 
 def test_velocity_and_energy_belong_to_the_path(rng):
