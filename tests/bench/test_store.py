@@ -1,4 +1,8 @@
-"""The store of records under any sequence of events, and its readers on anything that a file can hold."""
+"""The store of records under any sequence of events, and its readers on anything that a file can hold.
+
+The slow tier reads 10,000 malformed files. `FUZZ_CASES=25000 python -m pytest -m slow tests/bench/test_store.py` was
+run once, in November 2026: 100,000 files, 25,000 for each of the four readers, and no error but those promised.
+"""
 
 import json
 import os
