@@ -20,14 +20,14 @@ from torch import Generator, Tensor
 from torch.utils._pytree import tree_leaves
 
 from bench.env import keep_memory
-from bench.measure import Work, repeat
+from bench.measure import Clock, Work, repeat
 from bench.record import write_over
 from bench.report import kernels
 from bench.trace import where
 from bench.yardstick import Product, Yardstick
 from datasets.base import Samples
 from datasets.gaussians import standard_normal
-from solvers.otflow import OTFlow
+from solvers.otflow import OTFlow, OTFlowFit
 
 OUT = Path(__file__).parents[1] / "results" / "scaling"
 
@@ -48,6 +48,9 @@ SIZES: Mapping[str, Sequence[int]] = {
     "batch": (512, 1024, 2048, 4096),
     "steps": (1, 2, 4, 8),
 }
+
+
+ROUNDS = 7
 
 
 @dataclass(frozen=True)
@@ -78,17 +81,36 @@ class Traffic(Work):
         return out
 
 
-def measure(varied: str, shape: Shape, device: str = "cpu") -> Row:
-    """A training step on standard normal rows, float32."""
+def measure(shapes: Sequence[tuple[str, Shape]], device: str = "cpu", rounds: int = ROUNDS) -> list[Row]:
+    """Training steps on standard normal rows, float32; all shapes are timed in turn, as a machine's speed drifts."""
+    fits = [begin(shape, device) for _, shape in shapes]
+    works = [work_of(fit) for fit in fits]
+    clock = Clock(torch.device(device))
+    seconds: list[list[float]] = [[] for _ in fits]
+    for _ in range(rounds):
+        for fit, kept in zip(fits, seconds, strict=True):
+            with clock.timed():
+                fit.step()
+            kept.append(clock.last)
+    return [
+        Row(varied, shape, float(np.median(kept)), work.flops, work.bytes)
+        for (varied, shape), kept, work in zip(shapes, seconds, works, strict=True)
+    ]
+
+
+def begin(shape: Shape, device: str) -> OTFlowFit:
     rng = Generator(device).manual_seed(0)
     rows = torch.randn(shape.batch, shape.d, generator=rng, device=device, dtype=torch.float32)
     solver = OTFlow(width=shape.width, n_steps=shape.steps, batch_size=shape.batch)
-    fit = solver.start(Samples(rows, rows[:8]), standard_normal(shape.d), rng)
+    return solver.start(Samples(rows, rows[:8]), standard_normal(shape.d), rng)
+
+
+def work_of(fit: OTFlowFit) -> Traffic:
+    """Of a step that is not the first: buffers are there."""
     fit.step()
     with Traffic() as traffic:
         fit.step()
-    seconds = float(np.median(repeat(fit.step, torch.device(device), 5)))
-    return Row(varied, shape, seconds, traffic.flops, traffic.bytes)
+    return traffic
 
 
 def slope(rows: Sequence[Row], varied: str) -> float:
@@ -115,7 +137,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     device = parser.parse_args().device
     keep_memory()
-    rows = [measure(name, Shape(**{name: size}), device) for name, sizes in SIZES.items() for size in sizes]
+    rows = measure([(name, Shape(**{name: size})) for name, sizes in SIZES.items() for size in sizes], device)
     found = {
         "environment": where(device),
         "limits": limits(device),

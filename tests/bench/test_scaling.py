@@ -24,7 +24,8 @@ def test_traffic_is_what_operations_take_and_give():
 
 
 def test_work_of_a_step_grows_in_proportion():
-    one, two = measure("batch", SMALL), measure("batch", replace(SMALL, batch=64))
+    one, two = measure([("batch", SMALL), ("batch", replace(SMALL, batch=64))], rounds=1)
+    assert [row.shape.batch for row in (one, two)] == [32, 64]
     assert two.flop == pytest.approx(2 * one.flop, rel=0.02)  # what depends on the weights alone stays
     assert one.bytes < two.bytes < 2 * one.bytes
     assert one.seconds > 0
