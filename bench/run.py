@@ -2,6 +2,7 @@
 
     python -m bench.run solver=otflow dataset=8gaussians seed=0 budget.seconds=60
     python -m bench.run -m suite=quick          a sweep; the same command again resumes it
+    python -m bench.run -m suite=toy plan=true  its cells, what is done, time and memory to expect; runs nothing
 
 Exit status: 0 ok, 1 the run failed (its record says how), 2 bad input, 3 the record could not be written, 4 another
 process computes the cell, 130 interrupted (the same command resumes).
@@ -24,7 +25,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bench import attempt, env, lease, record
+from bench import attempt, env, forecast, lease, record
 from bench.record import BadInput
 
 if TYPE_CHECKING:  # torch is imported where it is used: --help and --cfg job do without
@@ -103,6 +104,9 @@ def run_cell(cfg: DictConfig) -> int:
     solver, dataset = build(cfg)
     config = identity(cfg, solver, dataset)
     runs, checkpoint = folders(cfg, record.key(config))
+    if cfg.plan:
+        print("\n".join(forecast.lines([forecast.Cell(config, runs, checkpoint)], forecast.past([runs]))))
+        return OK
     if (code := _cached(runs, checkpoint, record.key(config))) is not None:
         return code
     find_device(str(cfg.device))

@@ -40,6 +40,10 @@ class SlurmLauncher(IsolatedLauncher):
         self.array_parallelism = array_parallelism
         self.parameters = parameters or {}
 
+    @property
+    def at_once(self) -> int:
+        return self.array_parallelism
+
     def sweep(self, jobs: Sequence[launcher.Job]) -> list[str]:
         for name in ("cpus_per_task", "array_parallelism"):
             asked = getattr(self, name)

@@ -10,7 +10,7 @@ from hydra.plugins.launcher import Launcher
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
-from bench import launcher, process, record
+from bench import forecast, launcher, process, record
 from bench.process import GIGABYTE, Limits
 from bench.record import BadInput
 
@@ -46,12 +46,22 @@ class IsolatedLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         jobs = self.jobs(job_overrides)  # all are checked before one runs
+        if job_overrides and self._composed(job_overrides[0]).plan:
+            cells = [forecast.Cell(job.config, job.runs, job.checkpoint) for job in jobs]
+            for line in forecast.lines(cells, forecast.past({job.runs for job in jobs}), self.at_once):
+                _say(line)
+            return []
         try:
             statuses = self.sweep(jobs)
         except launcher.Stopped:
             _say("stopped: the same command goes on from here")
             sys.exit(130)
         return finish(statuses)
+
+    @property
+    def at_once(self) -> int:
+        """How many jobs run at the same time."""
+        return self.slots
 
     def sweep(self, jobs: Sequence[launcher.Job]) -> list[str]:
         """Run the jobs; the status of each. Raises launcher.Stopped."""
@@ -78,8 +88,8 @@ class IsolatedLauncher(Launcher):
         limits = Limits(self._limit(cfg), self._memory())
         return launcher.Job(config, arguments, runs, checkpoint, limits)
 
-    def _composed(self, overrides: list[str]) -> DictConfig:
-        cfg = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
+    def _composed(self, overrides: Sequence[str]) -> DictConfig:
+        cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
         with open_dict(cfg):
             del cfg["hydra"]
         return cfg

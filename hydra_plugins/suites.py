@@ -6,12 +6,17 @@ from typing import Any
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from bench.names import CONF
+from bench.record import flat
 
 
 class SuiteSweeper(BasicSweeper):
     """The basic sweeper, over each of `products` in turn; `params` belong to all of them.
 
-    A list on the command line replaces those of the suite, and cells that several products name run once.
+    `suites` names other suites, whose products follow, each with the settings of its suite. A list on the command line
+    replaces those of the suite, and cells that several products name run once.
     """
 
     def __init__(
@@ -19,9 +24,11 @@ class SuiteSweeper(BasicSweeper):
         max_batch_size: int | None = None,
         params: Mapping[str, Any] | None = None,
         products: Sequence[Mapping[str, Any]] | None = None,
+        suites: Sequence[str] | None = None,
     ) -> None:
         super().__init__(max_batch_size=max_batch_size, params=dict(params or {}))
-        self.products = products or [{}]
+        others = [product for name in suites or () for product in products_of(name)]
+        self.products = [*(products or ([] if others else [{}])), *others]
 
     def sweep(self, arguments: list[str]) -> Any:
         assert self.hydra_context is not None
@@ -38,3 +45,17 @@ class SuiteSweeper(BasicSweeper):
                 raise HydraException("suite takes one name: run the suites one after the other")
             jobs.update(dict.fromkeys(tuple(job) for job in self.split_arguments(overrides, None)[0]))
         return [self.launcher.launch(list(jobs), initial_job_idx=0)]
+
+
+def products_of(suite: str) -> list[dict[str, Any]]:
+    """The products of a suite, each with the suite's settings and params. Raises HydraException where there is none."""
+    path = CONF / "suite" / f"{suite}.yaml"
+    if not path.exists():
+        raise HydraException(
+            f"no suite {suite}: choose from {', '.join(sorted(p.stem for p in path.parent.glob('*')))}"
+        )
+    given = OmegaConf.to_container(OmegaConf.load(path))
+    assert isinstance(given, dict)
+    sweeper = given.pop("hydra")["sweeper"]
+    own = {**flat({str(name): value for name, value in given.items()}), **sweeper.get("params", {})}
+    return [{**own, **product} for product in sweeper["products"]]

@@ -402,7 +402,7 @@ def test_help_and_configuration_do_without_torch(words: list[str]) -> None:
     [
         (["solver=nobody"], "error: no solver nobody: choose from constant, "),
         (["dataset=nothing"], "error: no dataset nothing: choose from "),
-        (["suite=nothing"], "error: no suite nothing: choose from discretize, quick"),
+        (["suite=nothing"], "error: no suite nothing: choose from discretize, paper, quick, tabular, tabular_small, toy, "),
         (["tuned=nothing"], "error: no tuned nothing: choose from "),
         (["colour=red"], "error: Could not override 'colour'."),
         (["-m", "suite=quick,tabular"], "error: suite takes one name"),
@@ -427,6 +427,18 @@ def test_one_line_of_an_error_without_options() -> None:
 
 
 STUB = ["solver._target_=tests.stubs.Decay", "dataset._target_=tests.stubs.Shifted", "budget.steps=5", "threads=1"]
+
+
+@pytest.mark.parametrize("words", [["-m", "seed=0,1"], ["seed=0"]])
+def test_a_plan_is_told_and_nothing_runs(words: list[str], tmp_path: Path) -> None:
+    done = command(*words, *STUB, "plan=true", results=tmp_path / "results")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    n = 2 if "-m" in words else 1
+    assert len(lines) == n + 1
+    assert lines[0].startswith(f"[1/{n}] stubs shifted seed 0: left, time unknown")
+    assert lines[-1].startswith(f"cells {n}: left {n}; ")
+    assert not (tmp_path / "results").exists()
 
 
 def test_a_solver_from_outside_on_a_path_with_spaces(tmp_path: Path) -> None:

@@ -5,7 +5,11 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+from bench.run import build, lenient
 
 CONF = Path(__file__).parents[2] / "bench" / "conf"
 
@@ -88,34 +92,58 @@ def test_published_settings_come_between_configuration_and_suite() -> None:
     assert quick.budget.seconds == 7
 
 
-def test_every_suite_names_cells_that_can_be_built():
-    """Each cell's configuration is composed and its solver and dataset are made, as a sweep would."""
-    from itertools import product as cartesian
-    from pathlib import Path
+def jobs_of_suite(name: str, *arguments: str) -> list[str]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = compose("config", overrides=[f"suite={name}"], return_hydra_config=True)
+    sweeper = cfg.hydra.sweeper
+    return jobs_of(list(arguments), params=sweeper.params, products=sweeper.products, suites=sweeper.suites)
 
-    from hydra import compose, initialize_config_dir
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from omegaconf import OmegaConf
 
-    from bench.run import build, lenient
+def test_the_toy_suite_has_three_seeds_of_the_compared_flows_and_one_of_the_others() -> None:
+    jobs = jobs_of_suite("toy")
+    for solver in ("otflow", "ffjord", "rnode"):
+        assert sum(job.endswith(f"solver={solver}") for job in jobs) == 8 * 3
+    for solver in ("maf", "nsf", "moments"):
+        assert sum(job.endswith(f"solver={solver}") for job in jobs) == 8
 
-    conf = Path(__file__).parents[2] / "bench/conf"
-    parser = OverridesParser.create()
-    with initialize_config_dir(str(conf), version_base="1.3"):
-        for path in sorted((conf / "suite").glob("*.yaml")):
-            sweeper = OmegaConf.to_container(OmegaConf.load(path).hydra.sweeper)
-            assert isinstance(sweeper, dict)
-            for product in sweeper["products"]:
-                words = [f"{name}={value}" for name, value in {**sweeper.get("params", {}), **product}.items()]
-                overrides = parser.parse_overrides([word for given in words for word in lenient(given)])
-                choices = [
-                    [
-                        f"{o.get_key_element()}={v}"
-                        for v in (
-                            o.sweep_string_iterator() if o.is_sweep_override() else [o.get_value_element_as_str()]
-                        )
-                    ][: 1 if o.get_key_element() == "seed" else None]  # nothing that is built depends on it
-                    for o in overrides
-                ]
-                for cell in cartesian(*choices):
-                    build(compose("config", list(cell)))
+
+def test_a_suite_of_suites_has_their_cells_with_their_settings() -> None:
+    jobs, toys = jobs_of_suite("paper"), jobs_of_suite("toy")
+    assert [job for job in jobs if "budget.seconds=90 validation.rows=2000" in job][: len(toys)] == [
+        f"budget.seconds=90 validation.rows=2000 {job}" for job in toys
+    ]
+    assert len(jobs) == sum(
+        len(jobs_of_suite(name)) for name in ("toy", "tabular_small", "discretize", "width", "transport")
+    )
+
+
+def test_a_suite_of_a_suite_that_is_not_there() -> None:
+    with pytest.raises(HydraException, match=r"no suite toys: choose from .*toy"):
+        jobs_of([], suites=["toys"])
+
+
+def cells_of_suites(every: bool) -> set[tuple[str, ...]]:
+    """Of each product of each suite the first cell; with `every`, one for each value too."""
+    parser, found = OverridesParser.create(), set()
+    for path in sorted((CONF / "suite").glob("*.yaml")):
+        sweeper: Any = OmegaConf.to_container(OmegaConf.load(path).hydra.sweeper)
+        for product in sweeper.get("products", ()):
+            words = [f"{name}={value}" for name, value in {**sweeper.get("params", {}), **product}.items()]
+            overrides = parser.parse_overrides([word for given in words for word in lenient(given)])
+            choices = [
+                [f"{o.get_key_element()}={v}" for v in (
+                    o.sweep_string_iterator() if o.is_sweep_override() else [o.get_value_element_as_str()])]
+                for o in overrides
+            ]  # fmt: skip
+            first = [values[0] for values in choices]
+            for i, values in enumerate(choices):
+                found |= {(*first[:i], value, *first[i + 1 :]) for value in values[: None if every else 1]}
+    return found
+
+
+@pytest.mark.parametrize("every", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_every_suite_names_cells_that_can_be_built(every: bool) -> None:
+    """Configurations are composed and solver and dataset are made, as a sweep would."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for cell in cells_of_suites(every):
+            build(compose("config", list(cell)))
