@@ -402,7 +402,7 @@ def test_help_and_configuration_do_without_torch(words: list[str]) -> None:
     [
         (["solver=nobody"], "error: no solver nobody: choose from constant, "),
         (["dataset=nothing"], "error: no dataset nothing: choose from "),
-        (["suite=nothing"], "error: no suite nothing: choose from discretize, paper, quick, tabular, tabular_small, toy, "),
+        (["suite=nothing"], "error: no suite nothing: choose from discretize, paper, quick, tabular, "),
         (["tuned=nothing"], "error: no tuned nothing: choose from "),
         (["colour=red"], "error: Could not override 'colour'."),
         (["-m", "suite=quick,tabular"], "error: suite takes one name"),
