@@ -103,7 +103,7 @@ def test_the_toy_suite_has_three_seeds_of_the_compared_flows_and_one_of_the_othe
     jobs = jobs_of_suite("toy")
     for solver in ("otflow", "ffjord", "rnode"):
         assert sum(job.endswith(f"solver={solver}") for job in jobs) == 8 * 3
-    for solver in ("maf", "nsf", "moments"):
+    for solver in ("cfm", "otcfm", "otflow_warm", "maf", "nsf", "moments"):
         assert sum(job.endswith(f"solver={solver}") for job in jobs) == 8
 
 
@@ -112,7 +112,7 @@ def test_a_suite_of_suites_has_their_cells_with_their_settings() -> None:
     assert [job for job in jobs if "budget.seconds=90 validation.rows=2000" in job][: len(toys)] == [
         f"budget.seconds=90 validation.rows=2000 {job}" for job in toys
     ]
-    assert len(jobs) == sum(
+    assert len(jobs) == 2 * 3 * 2 + sum(
         len(jobs_of_suite(name)) for name in ("toy", "tabular_small", "discretize", "width", "transport")
     )
 
