@@ -407,6 +407,25 @@ def wasserstein_2(e: Evaluation) -> float | None:
     return math.sqrt(2 * empirical_cost(e.forward[e.coupled], e.targets[e.coupled]))
 
 
+def cost_backward(e: Evaluation) -> float | None:
+    """Mean of 1/2 |S(y) - y|^2 over points y of the target, S the inverse map; of relaxed transports alone."""
+    if e.transport.relaxation is None or e.inverse is None:
+        return None
+    return 0.5 * (e.inverse - e.targets).square().sum(1).mean().item()
+
+
+def kl_backward(e: Evaluation) -> float | None:
+    """KL(S # target || source) in nats, the mean of log q(S(y)) - log p(S(y)) over points y of the target.
+
+    By characteristics what `upwind_kl_backward` is by upwinding, as `nll_gap` is to `upwind_kl`.
+    """
+    source, log_prob = e.problem.source, e.transport.log_prob
+    if e.transport.relaxation is None or e.inverse is None or log_prob is None or not isinstance(source, Density):
+        return None
+    x = e.inverse.to(e.problem.test.dtype)
+    return _mean(finite("log_prob", log_prob(x)) - finite("the exact log-density", source.log_prob(x)))
+
+
 def cost_estimate(e: Evaluation) -> float | None:
     """The solver's own estimate of 1/2 W2^2."""
     return e.transport.cost
@@ -607,6 +626,8 @@ METRICS: dict[str, Metric] = {
         inverse_error_mean,
         inverse_error_max,
         transport_cost,
+        cost_backward,
+        kl_backward,
         cost_gap,
         kinetic_energy,
         normalized_path_energy,

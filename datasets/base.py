@@ -79,7 +79,9 @@ class Truth:
     `cost` is 1/2 W2^2 between source and target, `map` the optimal map from source to target, `inverse` that from
     target to source, and `nll` the entropy of the source in nats: no model's expected negative log-likelihood is
     below it. `kl` is the divergence KL(map # source || target) which a relaxed truth (`Problem.relaxed`) leaves;
-    of the transport problem itself it is 0.
+    of the transport problem itself it is 0. `velocity(t, x)` (n, d) is the optimal control, whose curves
+    (1 - t) x + t map(x) are straight and run at constant speed, and `log_prob` (n,) the log-density of the target
+    pulled back by `map`, that of the source itself where `kl` is 0.
     """
 
     cost: float | None = None
@@ -87,6 +89,8 @@ class Truth:
     nll: float | None = None
     inverse: Map | None = None
     kl: float | None = None
+    velocity: Callable[[float, Points], Points] | None = None
+    log_prob: Callable[[Points], Values] | None = None
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Gaussians in any dimension, and the optimal transport between two of them in closed form."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -91,6 +92,18 @@ def transport_map(a: Gaussian, b: Gaussian) -> Map:
     return lambda x: b.mean.to(x) + (x - a.mean.to(x)) @ M.to(x).T
 
 
+def transport_velocity(a: Gaussian, b: Gaussian) -> Callable[[float, Points], Points]:
+    """The optimal velocity v(t, x) = T(x_0) - x_0 with x = (1 - t) x_0 + t T(x_0) (McCann 1997)."""
+    M = monge_matrix(a.covariance, b.covariance)
+
+    def velocity(t: float, x: Points) -> Points:
+        between = torch.lerp(torch.eye(a.dim).to(M), M, t)
+        slope = torch.linalg.solve(between, M, left=False) - torch.linalg.inv(between)  # (M - I) between^-1
+        return (b.mean - a.mean).to(x) + (x - torch.lerp(a.mean, b.mean, t).to(x)) @ slope.to(x).T
+
+    return velocity
+
+
 def divergence(a: Gaussian, b: Gaussian) -> float:
     """KL(a || b) = 1/2 (tr(B^-1 A) - d + (m_a - m_b)' B^-1 (m_a - m_b) + log det B - log det A), in nats."""
     spread = (b.whitening @ a.factor).square().sum() + (b.whitening @ (a.mean - b.mean)).square().sum()
@@ -163,12 +176,15 @@ class Gaussians:
 
         def truth(reached: Gaussian) -> Truth:
             """Of the transport of the source to `reached`, the target itself where nothing is relaxed."""
+            T = transport_map(source, reached)
             return Truth(
                 cost=transport_cost(source, reached),
-                map=transport_map(source, reached),
+                map=T,
                 nll=source.entropy,
                 inverse=transport_map(reached, source),
                 kl=divergence(reached, target),
+                velocity=transport_velocity(source, reached),
+                log_prob=lambda x: source.log_prob(x) + target.log_prob(T(x)) - reached.log_prob(T(x)),
             )
 
         def relaxed(weight: float) -> Truth:

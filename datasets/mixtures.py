@@ -12,7 +12,7 @@ from torch import Generator, Tensor
 
 from datasets.base import Map, Points, Problem, Truth, Values
 from datasets.gaussians import Gaussian, check_weight, held_out
-from datasets.monge_ampere import Array, Optimum, RingTransport
+from datasets.monge_ampere import Array, Optimum, Potential, RingTransport
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +93,13 @@ def beside_identity(plane: Callable[[Array], Array]) -> Map:
     return extended
 
 
+def carried(u: Potential, t: float, x: Points) -> Points:
+    """The velocity (n, d) at time t and points x under the optimal map grad u of the first two coordinates."""
+    start = u.displaced(t).inverse(x[:, :2].detach().cpu().double().numpy())
+    plane = torch.from_numpy(u.gradient(start) - start).to(x)
+    return torch.cat((plane, torch.zeros_like(x[:, 2:])), 1)
+
+
 @dataclass(frozen=True)
 class MixtureToGaussian:
     """Eight Gaussians of covariance 0.3 I on a circle of radius 4, to N(0, 0.3 I) (Ruthotto et al. 2020).
@@ -126,12 +133,22 @@ class MixtureToGaussian:
             nll=entropy,
             inverse=beside_identity(lambda y: plane_optimum(math.inf).potential.inverse(y)),
             kl=0.0,
+            velocity=lambda t, x: carried(plane_optimum(math.inf).potential, t, x),
+            log_prob=source.log_prob,
         )
 
         def relaxed(weight: float) -> Truth:
             check_weight(weight)
             found = plane_optimum(weight)
             u = found.potential
-            return Truth(found.cost, beside_identity(u.gradient), entropy, beside_identity(u.inverse), found.kl)
+            T = beside_identity(u.gradient)
+
+            def log_prob(x: Points) -> Values:
+                stretch = u.log_det(x[:, :2].detach().cpu().double().numpy())
+                return target.log_prob(T(x)) + torch.from_numpy(stretch).to(x)
+
+            return Truth(
+                found.cost, T, entropy, beside_identity(u.inverse), found.kl, lambda t, x: carried(u, t, x), log_prob
+            )
 
         return Problem(source, target, held_out(source, self.n_test), truth, relaxed)

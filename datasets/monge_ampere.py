@@ -17,7 +17,7 @@ dual one, through (1/2 |x|^2 - u, 1/2 |y|^2 - u*): their values bound the optimu
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -38,6 +38,18 @@ def frame(partial: Callable[[int, int], Array], r: Array) -> tuple[Array, ...]:
     """
     u, u_r, u_a = partial(0, 0), partial(1, 0), partial(0, 1)
     return u, u_r, u_a / r, partial(2, 0), u_r / r + partial(0, 2) / r**2, partial(1, 1) / r - u_a / r**2
+
+
+def half_square(knots: Array) -> Array:
+    """The coefficients of the spline r^2 / 2."""
+    points = greville(knots)
+    coefficients: Array = make_interp_spline(points, points**2 / 2, DEGREE, knots).c
+    return coefficients
+
+
+def greville(knots: Array) -> Array:
+    """Greville's points, the means of DEGREE successive knots: one a coefficient."""
+    return np.array([knots[i + 1 : i + DEGREE + 1].mean() for i in range(len(knots) - DEGREE - 1)])
 
 
 def splines(knots: Array, coefficients: Array, r: Array, order: int) -> Array:
@@ -74,6 +86,17 @@ class Potential:
         """grad u at points (n, 2), the optimal map."""
         e, f, (_, along, across, *_) = self._framed(x)
         return along[:, None] * e + across[:, None] * f
+
+    def log_det(self, x: Array) -> Array:
+        """log det D^2 u at points (n, 2): (n,)."""
+        *_, rr, aa, ra = self._framed(x)[2]
+        return np.asarray(np.log(rr * aa - ra**2))
+
+    def displaced(self, t: float) -> "Potential":
+        """(1 - t) |x|^2 / 2 + t u, whose gradient is where the curve from x is at time t (McCann 1997)."""
+        still = np.zeros_like(self.coefficients)
+        still[:, 0] = half_square(self.knots)
+        return replace(self, coefficients=(1 - t) * still + t * self.coefficients)
 
     def inverse(self, y: Array) -> Array:
         """The x (n, 2) with grad u(x) = y, by Newton's method, its steps halved until the residual falls.
@@ -220,11 +243,11 @@ class _Collocation:
         self.knots = np.r_[[0.0] * DEGREE, edges, [problem.radius] * DEGREE]
         self.frequencies = problem.folds * np.arange(problem.waves + 1.0)
         n = len(self.knots) - DEGREE - 1
-        points = np.array([self.knots[i + 1 : i + DEGREE + 1].mean() for i in range(n)])  # Greville's
+        points = greville(self.knots)
         # f_0 = r^2 and f_k = r^3 to leading order make u twice differentiable at the centre, u(0) = 0
         self.free = np.ones((n, problem.waves + 1), dtype=bool)
         self.free[:2] = self.free[2, 1:] = False
-        self.identity = np.r_[self._restrict(make_interp_spline(points, points**2 / 2, DEGREE, self.knots).c), 0.0]
+        self.identity = np.r_[self._restrict(half_square(self.knots)), 0.0]
 
         angles = sector(problem.folds, problem.waves + 1)
         r, angle = (part.ravel() for part in np.meshgrid(points[3:-1], angles, indexing="ij"))

@@ -33,6 +33,7 @@ METRICS = (
     *("l2_uvp", "uvp_2", "l2_uvp_inverse", "cosine"),
     *("kinetic_energy", "normalized_path_energy", "wasserstein_2"),
     *("kl_estimate", "relaxed_estimate_gap", "relaxed_objective_gap"),
+    *("nll_gap_stderr", "cost_backward", "kl_backward"),
     *("relaxation", "relaxed_cost_gap", "relaxed_kl_gap", "relaxed_l2_uvp", "relaxed_uvp_2", "hjb_residual"),
     *("upwind_cost", "upwind_kl", "upwind_objective", "upwind_mass_error"),
     *("upwind_cost_backward", "upwind_kl_backward", "upwind_objective_backward"),

@@ -139,6 +139,19 @@ def test_relaxed_truth_is_stationary_and_least_in_every_direction(rng):
         assert abs(rises[0] - rises[1]) < 0.1 * (rises[0] + rises[1])
 
 
+@pytest.mark.parametrize("weight", [2.5, None])
+@pytest.mark.parametrize("dim", [2, 5])
+def test_truths_have_the_control_of_straight_curves_and_the_density_they_reach(weight, dim, tmp_path):
+    problem = Gaussians(dim=dim).load(tmp_path)
+    truth = problem.truth if weight is None else problem.relaxed(weight)
+    x = problem.test[:200]
+    y = truth.map(x)
+    for t in (0.0, 0.3, 1.0):
+        torch.testing.assert_close(truth.velocity(t, torch.lerp(x, y, t)), y - x, rtol=0, atol=1e-9)
+    log_det = torch.autograd.functional.jacobian(truth.map, x[0]).logdet()
+    torch.testing.assert_close(truth.log_prob(x), problem.target.log_prob(y) + log_det)
+
+
 def test_relaxed_truth_of_commuting_covariances_and_its_limits():
     a = Gaussian(torch.tensor([1.0, 0.0, 2.0]), torch.tensor([4.0, 9.0, 0.3]).diag())
     b = Gaussian(torch.tensor([0.0, 2.0, -2.0]), torch.tensor([1.0, 25.0, 0.3]).diag())

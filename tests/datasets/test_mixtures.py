@@ -99,6 +99,26 @@ def test_truths_in_any_dimension(weight, dim, tmp_path):
         assert truth.cost + weight * truth.kl < problem.truth.cost
 
 
+@pytest.mark.parametrize("weight", [2.5, None])
+@pytest.mark.parametrize("dim", [2, 3])
+def test_truths_have_the_control_of_straight_curves_and_the_density_they_reach(weight, dim, tmp_path):
+    problem = MixtureToGaussian(dim=dim).load(tmp_path)
+    truth = problem.truth if weight is None else problem.relaxed(weight)
+    x = problem.test[:200]
+    y = truth.map(x)
+    for t in (0.0, 0.3, 1.0):
+        torch.testing.assert_close(truth.velocity(t, torch.lerp(x, y, t)), y - x, rtol=0, atol=1e-8)
+    h, columns = 1e-5, []
+    for i in range(dim):
+        step = h * torch.eye(dim)[i]
+        columns.append((truth.map(x + step) - truth.map(x - step)) / (2 * h))
+    log_det = torch.stack(columns, 2).logdet()
+    tolerance = 1e-5 if weight else 1e-4  # the exact log_prob is the source's own, which the map reaches up to its error
+    torch.testing.assert_close(truth.log_prob(x), problem.target.log_prob(y) + log_det, rtol=0, atol=tolerance)
+    gaps = problem.source.log_prob(problem.test) - truth.log_prob(problem.test)
+    assert abs(gaps.mean() - truth.kl) < 4 * gaps.std() / 2**7 + 1e-12
+
+
 def test_relaxed_weight_must_be_positive(tmp_path):
     problem = MixtureToGaussian().load(tmp_path)
     for weight in (0.0, -1.0, math.inf, math.nan):
