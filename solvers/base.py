@@ -6,7 +6,9 @@ from typing import Any, ClassVar, Protocol
 
 from torch import Generator, Tensor
 
-from datasets.base import Map, Measure, Points, Values
+from datasets.base import Map, Measure, Points, Samples, Values
+
+PROBED = 1000  # points, of a measure that is not stored
 
 
 class Diverged(ArithmeticError):
@@ -111,3 +113,23 @@ class Solver(Protocol):
 def probe(measure: Measure, rng: Generator) -> Tensor:
     """One point of the measure (1, d), to learn dtype and device from, without moving `rng` on."""
     return measure.sample(1, rng.clone_state())
+
+
+def points_of(measure: Measure, n: int = PROBED) -> Points:
+    """What a solver looks at before any work is done: the stored points, or n draws, always the same ones."""
+    return measure.train if isinstance(measure, Samples) else measure.sample(n, Generator().manual_seed(0))
+
+
+def faulty(source: Measure, target: Measure) -> str | None:
+    """Why no solver can take points of these measures: dimensions, shapes, numbers that are not finite; else None."""
+    if source.dim != target.dim:
+        return f"the source has dimension {source.dim} and the target {target.dim}: they must agree"
+    for name, measure in (("source", source), ("target", target)):
+        x = points_of(measure)
+        if x.ndim != 2 or len(x) == 0 or x.shape[1] != measure.dim:
+            return (
+                f"points of the {name} have the shape {tuple(x.shape)}: they must be one or more rows of {measure.dim}"
+            )
+        if bad := int((~x.isfinite()).any(1).sum()):
+            return f"{bad} of {len(x)} points of the {name} are not finite: clean the data first"
+    return None

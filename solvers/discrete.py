@@ -14,7 +14,7 @@ import torch
 from torch import Generator, Tensor
 
 from datasets.base import Measure, Points, Samples, Values
-from solvers.base import Diverged, Transport
+from solvers.base import Diverged, Transport, faulty
 
 Result = TypeVar("Result")
 
@@ -139,8 +139,8 @@ class Discrete(ABC):
         """The coupling whose fields are `state`."""
 
     def unfit(self, source: Measure, target: Measure) -> str | None:
-        if source.dim != target.dim:
-            return f"the source has dimension {source.dim} and the target {target.dim}: they must agree"
+        if why := faulty(source, target):
+            return why
         n, m = rows(source, self.n_points), rows(target, self.n_points)
         need, remedy = self.memory(n, m, source.dim)
         if need > self.max_gib * GIB:

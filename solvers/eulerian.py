@@ -21,7 +21,7 @@ from scipy.special import wrightomega
 from torch import Generator, Tensor
 
 from datasets.base import Density, Measure, Points, Values
-from solvers.base import Transport
+from solvers.base import Transport, faulty
 from solvers.dynamic import Dynamic, Path
 from solvers.integrate import integrate
 from solvers.poisson import SpaceTimePoisson
@@ -87,6 +87,8 @@ class Eulerian:
     def unfit(self, source: Measure, target: Measure) -> str | None:
         if source.dim != 2 or target.dim != 2:
             return f"it needs a grid of the plane: dimension 2, not {source.dim} and {target.dim}"
+        if why := faulty(source, target):
+            return why
         finest, rng = self.grid(self.levels - 1), Generator().manual_seed(0)
         for name, measure in (("source", source), ("target", target)):
             if not isinstance(measure, Density):

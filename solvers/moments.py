@@ -5,11 +5,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
-from torch import Generator
+from torch import Generator, Tensor
 
-from datasets.base import Measure, Samples
+from datasets.base import Measure, Points, Samples
 from datasets.gaussians import Gaussian, transport_cost, transport_map
-from solvers.base import Diverged, Transport
+from solvers.base import Diverged, Transport, faulty, points_of
+
+DRAWS = 1000  # and twice as many as coordinates tell that a covariance is singular
+SINGULAR = "the covariance is singular: a column is constant or depends on others linearly"
 
 
 @dataclass(frozen=True)
@@ -32,15 +35,29 @@ class Moments:
             raise ValueError(f"n_points must be 2 or more, not {self.n_points}")
 
     def unfit(self, source: Measure, target: Measure) -> str | None:
-        if source.dim != target.dim:
-            return f"the source has dimension {source.dim} and the target {target.dim}: they must agree"
-        for measure in (source, target):
+        if why := faulty(source, target):
+            return why
+        for name, measure in (("source", source), ("target", target)):
             if isinstance(measure, Samples) and len(measure.train) <= measure.dim:
                 return f"{len(measure.train)} training rows leave the covariance in {measure.dim} dimensions singular"
+            if not isinstance(measure, Gaussian) and singular(covariance(points_of(measure, DRAWS + 2 * measure.dim))):
+                return f"{SINGULAR}, of the {name}: leave it out"
         return None
 
     def start(self, source: Measure, target: Measure, rng: Generator) -> "MomentsFit":
         return MomentsFit(self, source, target, rng)
+
+
+def covariance(x: Points) -> Tensor:
+    """(d, d), in float64."""
+    centred = x.double() - x.double().mean(0)
+    return centred.T @ centred / len(x)
+
+
+def singular(found: Tensor) -> bool:
+    """Whether the covariance is so up to rounding."""
+    spectrum = torch.linalg.eigvalsh(found)
+    return bool(spectrum[0] <= 1e-12 * spectrum[-1])
 
 
 class MomentsFit:
@@ -64,13 +81,10 @@ class MomentsFit:
         if isinstance(measure, Gaussian):
             return measure
         x = measure.train if isinstance(measure, Samples) else measure.sample(self.solver.n_points, self.rng)
-        mean = x.double().mean(0)
-        centred = x.double() - mean
-        covariance = centred.T @ centred / len(x)
-        spectrum = torch.linalg.eigvalsh(covariance)
-        if spectrum[0] <= 1e-12 * spectrum[-1]:
-            raise Diverged("the covariance is singular: a column is constant or depends on others linearly")
-        return Gaussian(mean, covariance)
+        found = covariance(x)
+        if singular(found):
+            raise Diverged(SINGULAR)
+        return Gaussian(x.double().mean(0), found)
 
     def validated(self, loss: float) -> None:
         pass

@@ -27,7 +27,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from datasets.base import Density, Measure
 from solvers import otflow
-from solvers.base import Diverged, Transport, probe
+from solvers.base import Diverged, Transport, faulty, probe
 from solvers.bfgs import BFGS, Point, minimise
 from solvers.evaluation import Buffers
 from solvers.potential import Potential
@@ -104,8 +104,8 @@ class NeuralHJB:
         return LEVELS[min((d for d in LEVELS if d >= dim), default=max(LEVELS))]
 
     def unfit(self, source: Measure, target: Measure) -> str | None:
-        if source.dim != target.dim:
-            return f"the source has dimension {source.dim} and the target {target.dim}: they must agree"
+        if why := faulty(source, target):
+            return why
         for name, measure in (("source", source), ("target", target)):
             if not isinstance(measure, Density):
                 return f"KL takes the log-density of the {name}, and it has none: take a dataset that is given by one"

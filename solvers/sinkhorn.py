@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import torch
 
-from datasets.base import Points, Values
-from solvers.base import Diverged
+from datasets.base import Measure, Points, Values
+from solvers.base import Diverged, points_of
 from solvers.discrete import MARGINAL_LIMIT, Audit, Coupling, Discrete, blocks, mean_cost, pot, strictly
 from solvers.entropic import Entropic, project, softmin
 
@@ -73,6 +73,13 @@ class Sinkhorn(Discrete):
         pairs = max(n, m) ** 2 if self.backend == "geomloss" else n * m  # which couples each sample with itself too
         bytes_ = itemsize * (PAIR_NUMBERS[self.backend] * pairs + (POINT_NUMBERS + 4 * dim) * (n + m))
         return bytes_, "set n_points lower" if self.backend == "blocks" else "set backend=blocks, or n_points lower"
+
+    def unfit(self, source: Measure, target: Measure) -> str | None:
+        if why := super().unfit(source, target):
+            return why
+        if all(bool((x == x[0]).all()) for x in map(points_of, (source, target))):
+            return "all points of the source are one, and all of the target: reg has no scale; take exact"
+        return None
 
     def couple(self, x: Points, y: Points) -> "Smoothed":
         centres = torch.stack([x.mean(0), y.mean(0)])

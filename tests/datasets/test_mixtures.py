@@ -113,7 +113,9 @@ def test_truths_have_the_control_of_straight_curves_and_the_density_they_reach(w
         step = h * torch.eye(dim)[i]
         columns.append((truth.map(x + step) - truth.map(x - step)) / (2 * h))
     log_det = torch.stack(columns, 2).logdet()
-    tolerance = 1e-5 if weight else 1e-4  # the exact log_prob is the source's own, which the map reaches up to its error
+    tolerance = (
+        1e-5 if weight else 1e-4
+    )  # the exact log_prob is the source's own, which the map reaches up to its error
     torch.testing.assert_close(truth.log_prob(x), problem.target.log_prob(y) + log_det, rtol=0, atol=tolerance)
     gaps = problem.source.log_prob(problem.test) - truth.log_prob(problem.test)
     assert abs(gaps.mean() - truth.kl) < 4 * gaps.std() / 2**7 + 1e-12
