@@ -21,7 +21,19 @@ from rich.console import Console
 from rich.text import Text
 
 from bench import ledger, queries
-from bench.report import claims, experiments, figures, frame, lint, page, render, tables, transport, transport_figures
+from bench.report import (
+    claims,
+    convergence,
+    experiments,
+    figures,
+    frame,
+    lint,
+    page,
+    render,
+    tables,
+    transport,
+    transport_figures,
+)
 from bench.report.figures import Drawn
 from bench.report.lint import Group
 from bench.report.page import Picture
@@ -96,6 +108,7 @@ def report(options: Options) -> int:
     parts = []
     for group in groups:
         made = [*tables.all_of(group, options.reference), *transport.all_of(group, options.reference)]
+        made += convergence.all_of(group)
         shown, unread = figures.pictures_of(group.frame, options.reference)
         drawn = figures.all_of(group, shown, options.reference)
         drawn += transport_figures.all_of(group, shown, options.reference)
@@ -116,7 +129,7 @@ def report(options: Options) -> int:
 
 def kernels_part(options: Options, console: Console) -> page.Part | None:
     """The experiments on kernels, where any were made."""
-    made, drawn = experiments.slopes(options.records), experiments.figures(options.records)
+    made, drawn = experiments.tables(options.records), experiments.figures(options.records)
     for table in made:
         render.show(table, console)
     write_tables(made, options.out / "tables")

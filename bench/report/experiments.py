@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.report import kernels
+from bench.report import convergence, kernels
 from bench.report.figures import Drawn
 from bench.report.render import Cell, Table
 
@@ -34,6 +34,7 @@ EXPERIMENTS = (
         "gradient_error",
         "Discretize-optimize (direct) against optimize-discretize (adjoint): error of the gradient against seconds.",
     ),
+    Experiment("advection", "One control by upwinding and by characteristics."),
 )
 
 
@@ -73,6 +74,12 @@ def machine(path: Path) -> str:
     """The folder of results/reference that it lies in; `here` beside results/runs."""
     folder = path.parent.parent
     return "here" if folder.name == "results" else folder.name
+
+
+def tables(records: Sequence[Path]) -> list[Table]:
+    """All tables of the experiments beside `records`."""
+    advected = [folder for experiment, folder in folders(records) if experiment.name == "advection"]
+    return [*slopes(records), *convergence.advections(advected)]
 
 
 def slopes(records: Sequence[Path]) -> list[Table]:

@@ -1,13 +1,13 @@
 """Records as one data frame: a row per record, failed ones included.
 
 Columns: `key`, `schema`, `folder`, `solver`, `dataset`, `setting` (what sets it apart from other settings of this
-solver on this dataset), `label` (the solver, with a letter where it has several settings), `seed`, `status`, `reason`,
-the environment (lint.ENVIRONMENT), `noisy`, `budget`, `protocol` (validation and dataset, as JSON), `tolerance` (of an
-adaptive integrator, as a power of ten; empty for others), `tuning` (what its settings cost to find), `budget_seconds`,
-`commit`, `failed` (names of failed certificates), `test_rows` (of the whole test set; where no record tells, the most
-that any run evaluated), `family` and `dim` (of a dataset that comes in several dimensions, else its name and NaN),
-`curve` (a Curve), `work_precision` (of bench.accuracy: pairs of seconds and error), and every metric and cost of the
-record under its own name, NaN where absent.
+solver on this dataset), `fields` (all its settings, by name), `label` (the solver, with a letter where it has several
+settings), `seed`, `status`, `reason`, the environment (lint.ENVIRONMENT), `noisy`, `budget`, `protocol` (validation
+and dataset, as JSON), `tolerance` (of an adaptive integrator, as a power of ten; empty for others), `tuning` (what its
+settings cost to find), `budget_seconds`, `commit`, `failed` (names of failed certificates), `test_rows` (of the whole
+test set; where no record tells, the most that any run evaluated), `family` and `dim` (of a dataset that comes in
+several dimensions, else its name and NaN), `curve` (a Curve), `work_precision` (of bench.accuracy: pairs of seconds
+and error), and every metric and cost of the record under its own name, NaN where absent.
 """
 
 import json
@@ -111,6 +111,7 @@ def _row(one: Record, folder: Path) -> dict[str, Any]:
         "family": family,
         "dim": float(dim) if dim.isdigit() else math.nan,
         "setting": canonical(solver),
+        "fields": flat(solver),
         "seed": _seed(config["seed"]),
         "status": one["status"],
         "reason": clean(one["reason"] or ""),
