@@ -26,8 +26,8 @@ GRID_LEGEND = (
     "L2-UVP: of the characteristics.",
 )
 ENTROPIC_LEGEND = (
-    "The entropic cost between samples against the exact cost between the same samples. reg: epsilon over the mean cost "
-    "of all pairs. No cost may be off by more than 1 % while every certificate of the solver holds.",
+    "The entropic cost between samples against the exact cost between the same samples. reg: epsilon over the mean "
+    "cost of all pairs. No cost may be off by more than 1 % while every certificate of the solver holds.",
 )
 ADVECTED_LEGEND = (
     "One control of the relaxed problem carried by upwinding on finer and finer grids, and by characteristics, where "
@@ -53,7 +53,7 @@ def grids(group: Group, dataset: str) -> Table:
         found = [_grid_row(None, run) for run in ordered[:1]]
         found += [_grid_row(coarse, fine) for coarse, fine in pairwise(ordered)]
         rows += found if len(found) > 1 else []
-    columns = ["L", "KL", "objective\ngap %", "order", "L2-UVP\n%", "order ", "fails"]
+    columns = ["L", "KL", "objective\ngap %", "order of\nthe gap", "L2-UVP\n%", "order of\nL2-UVP", "fails"]
     title = f"{dataset}: {GRID_SOLVER} against its grid"
     made = Table(f"{dataset}_grids{group.suffix}", title, "grid", columns, rows, (), GRID_LEGEND)
     return lint.admitted(group, made, part) if rows else made

@@ -84,6 +84,12 @@ def test_the_bounds_close_on_the_cost_and_a_wrong_plan_fails(rng):
     wrong = type(plan)(x, y, plan.cost, plan.rows, plan.columns.flip(0), plan.mass, plan.g).audit()
     assert wrong.gap(plan.cost) > 0.05
     assert wrong.target > 0.01
+    assert wrong.source < 1e-12
+    wrong = type(plan)(x, y, plan.cost, plan.rows.flip(0), plan.columns, plan.mass, plan.g).audit()
+    assert wrong.source > 0.01
+    assert wrong.target < 1e-12
+    wrong = type(plan)(x, y, plan.cost, plan.rows, plan.columns, 1.1 * plan.mass, plan.g).audit()
+    assert wrong.mass == pytest.approx(0.1)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -1,0 +1,95 @@
+"""Tables of what is approached: grids, regularisation, and the scheme's share of a control."""
+
+import json
+
+import pytest
+
+from bench.report import convergence
+from bench.report.render import NOTHING
+from tests.bench import fake_records as fake
+from tests.bench.test_report import cells, group
+
+MIXTURE = {"_target_": "datasets.mixtures.MixtureToGaussian", "version": 1, "dim": 2}
+GRID = {"_target_": "solvers.eulerian.Eulerian", "version": 2, "cells": 16, "intervals": 8, "tolerance": 1e-4}
+
+
+def grid(levels, gap, **fields):
+    metrics = {"cost_estimate": 5.0, "kl_estimate": 0.1, "relaxed_objective_gap": gap, "relaxed_uvp_2": 100 * gap}
+    solver = {**GRID, "levels": levels, **fields}
+    return fake.make("eulerian", seed=0, metrics=metrics, config={"dataset": MIXTURE, "solver": solver})
+
+
+def sampled(solver, cost, failed=(), seed=0, **fields):
+    record = fake.make(
+        solver,
+        seed=seed,
+        metrics={"cost_estimate": cost},
+        config={
+            "dataset": MIXTURE,
+            "solver": {"_target_": f"solvers.{solver}.{solver.title()}", "version": 1, "n_points": 100, **fields},
+        },
+    )
+    record["certificates"] |= {name: {"value": 1.0, "limit": 0.0, "ok": False} for name in failed}
+    return record
+
+
+def test_orders_are_of_grids_twice_as_fine_and_of_one_tolerance():
+    runs = [grid(2, 0.04), grid(3, -0.01), grid(5, 0.001), grid(4, 0.5, tolerance=1e-2)]
+    table = cells(convergence.grids(group(runs), "mixture_to_gaussian d=2"))
+    assert list(table) == [
+        "32 x 32 x 16 (tolerance 0.0001)",
+        "64 x 64 x 32 (tolerance 0.0001)",
+        "256 x 256 x 128 (tolerance 0.0001)",
+    ]
+    fine = table["64 x 64 x 32 (tolerance 0.0001)"]
+    assert fine["order of the gap"].value == fine["order of L2-UVP"].value == pytest.approx(2)
+    assert fine["objective gap %"].value == -1
+    assert table["32 x 32 x 16 (tolerance 0.0001)"]["order of the gap"] == NOTHING
+    assert table["256 x 256 x 128 (tolerance 0.0001)"]["order of the gap"] == NOTHING  # a grid is missing between
+
+
+def test_a_cost_that_is_off_with_every_certificate_sound_is_said():
+    runs = [
+        sampled("exact", 2.0),
+        sampled("sinkhorn", 2.01, reg=1e-2, backend="blocks"),
+        sampled("sinkhorn", 1.0, reg=1e-3, backend="blocks", failed=["marginal_target"]),
+        sampled("sinkhorn", 1.0, reg=1e-4, backend="blocks", n_points=50),  # no exact one of those points
+    ]
+    table = convergence.regularisation(group(runs), "mixture_to_gaussian d=2")
+    found = cells(table)
+    assert list(found) == ["blocks, reg = 0.01, n = 100", "blocks, reg = 0.001, n = 100"]
+    assert found["blocks, reg = 0.01, n = 100"]["off the exact cost %"].value == pytest.approx(0.5)
+    assert found["blocks, reg = 0.001, n = 100"]["fails"].text == "marginal_target"
+    assert "No cost is wrong in silence." in table.notes
+    wrong = [*runs, sampled("sinkhorn", 2.03, reg=1e-5, backend="blocks", failed=["sampling_bias"])]
+    table = convergence.regularisation(group(wrong), "mixture_to_gaussian d=2")
+    assert "Wrong in silence: blocks, reg = 1e-05, n = 100." in table.notes
+
+
+def test_seeds_are_held_to_their_own_points():
+    runs = [sampled("exact", 2.0 + seed, seed=seed) for seed in (0, 1)]
+    runs += [sampled("sinkhorn", 2.0 + s, reg=r, backend="blocks", seed=s) for s in (0, 1) for r in (0.1, 0.2)]
+    table = convergence.regularisation(group(runs), "mixture_to_gaussian d=2")
+    assert len(table.rows) == 4
+    assert all(dict(zip(table.columns, row, strict=True))["off the exact\ncost %"].value == 0 for _, row in table.rows)
+
+
+def test_nothing_is_shown_of_one_grid_and_one_regularisation():
+    runs = [grid(2, 0.04), sampled("exact", 2.0), sampled("sinkhorn", 2.0, reg=1e-2, backend="blocks")]
+    assert convergence.all_of(group(runs)) == []
+
+
+def test_advection_is_held_to_the_exact_control_in_the_same_scheme(tmp_path):
+    def row(control, cells, value):
+        way = {"cost": value, "kl": 0.1, "objective": value + 0.25}
+        return {"control": control, "cells": cells, "forward": way, "backward": {**way, "objective": 2 * value}}
+
+    rows = [row(c, n, v) for c, v in (("exact control", 5.0), ("eulerian", 6.0)) for n in (None, 64)]
+    (tmp_path / "a.json").write_text(json.dumps({"dataset": "mixture", "weight": 2.5, "rows": rows}))
+    (tmp_path / "b.json").write_text("{")
+    (table,) = convergence.advections([tmp_path])
+    found = cells(table)
+    assert list(found)[:2] == ["exact control, 64 x 64", "eulerian, 64 x 64"]
+    assert found["exact control, characteristics"]["forward gap %"].value == 0
+    assert found["eulerian, characteristics"]["backward gap %"].value == pytest.approx(20)
+    assert found["eulerian, 64 x 64"]["forward objective"].value == 6.25
