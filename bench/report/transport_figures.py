@@ -16,12 +16,13 @@ from bench.report.lint import Group
 
 CURVES = 24  # characteristics drawn of each solver
 
-ERRORS = {  # column -> (label of the axis, factor to per cent)
-    "l2_uvp": ("L2-UVP (%)", 1.0),
-    "relaxed_uvp_2": ("L2-UVP of x1, x2,\nrelaxed (%)", 1.0),
-    "estimate_gap": ("|cost gap| (%)", 100.0),
-    "relaxed_objective_gap": ("|objective gap|,\nrelaxed (%)", 100.0),
+ERRORS = {  # column -> (label of the axis, factor to per cent, the certificates that void it)
+    "l2_uvp": ("L2-UVP (%)", 1.0, tables.ALWAYS),
+    "relaxed_uvp_2": ("L2-UVP of x1, x2,\nrelaxed (%)", 1.0, tables.ALWAYS),
+    "estimate_gap": ("|cost gap| (%)", 100.0, transport.COSTS),
+    "relaxed_objective_gap": ("|objective gap|,\nrelaxed (%)", 100.0, transport.COSTS),
 }
+VOID = "0.7"  # the grey of what failed a certificate
 
 
 def all_of(group: Group, shown: Shown, reference: str) -> Iterator[Drawn]:
@@ -71,26 +72,30 @@ def against_dimension(group: Group, family: str, reference: str) -> Drawn:
         if family == transport.BENCHMARK and name == "l2_uvp":
             _published(axis, sorted({int(d) for d in part["dim"]}))
     figures.legend(figure, axes, reference)
-    caption = f"{family}: errors against dimension, medians over seeds."
+    caption = f"{family}: errors against dimension, medians over seeds. Grey: failed a certificate."
     return Drawn(f"{family}_dimension{group.suffix}", figure, caption)
 
 
 def _errors(axis: Axes, part: pd.DataFrame, name: str, reference: str) -> None:
-    label, factor = ERRORS[name]
+    label, factor, voided_by = ERRORS[name]
     for solver in by_reference(part["solver"], reference):
         runs = part[(part["solver"] == solver) & (part["status"] == "ok")]
-        best = [tables.best_setting(at) for _, at in runs.groupby("dim")]
-        points = [(at["dim"].iloc[0], factor * at[name].abs().median()) for at in best if at[name].notna().any()]
-        if points:
-            look = style(solver)
+        best = [at for _, at in transport.chosen(runs).groupby("dim") if at[name].notna().any()]
+        points = [(at["dim"].iloc[0], factor * at[name].abs().median()) for at in best]
+        void = [any(set(voided_by) & set(names) for names in at["failed"]) for at in best]
+        look = style(solver)
+        sound = [point for point, failed in zip(points, void, strict=True) if not failed]
+        if sound:
             axis.plot(
-                *zip(*points, strict=True),
+                *zip(*sound, strict=True),
                 color=look.colour,
                 linestyle=look.line,
                 marker=look.marker,
                 markersize=4,
                 label=solver,
             )
+        for point in (point for point, failed in zip(points, void, strict=True) if failed):
+            axis.plot(*point, color=VOID, marker=look.marker, markersize=4, zorder=1)
     axis.set(xscale="log", yscale="log", xlabel="dimension", ylabel=label)
     dims = sorted(part["dim"].unique())
     axis.set_xticks(dims, [f"{d:.0f}" for d in dims])

@@ -135,3 +135,35 @@ def test_figures_show_relaxed_solvers_over_each_other_and_errors_against_dimensi
     for one in drawn:
         figures.close(one.figure)
     assert len(lint.groups(frame.of(records))) == 1
+
+
+def several_regs():
+    """sinkhorn at two settings on the plane, and at the second of them in ten dimensions; it has no NLL."""
+    found = []
+    for d, reg, error in ((2, 1e-2, 1.0), (2, 5e-3, 2.0), (10, 5e-3, 3.0)):
+        record = made("sinkhorn", d, **{**EXACT, "l2_uvp": error, "estimate_gap": 0.1 * d})
+        record["config"]["solver"] |= {"reg": reg}
+        record["key"] = f"{d:08}{reg:.2e}"
+        record["trace"] = []
+        found.append(record)
+    return found
+
+
+def test_without_an_nll_the_setting_of_most_dimensions_is_shown_and_named():
+    table = transport.by_dimension(group(several_regs()), "mixture_to_gaussian", "otflow")
+    assert [c.value for c in dict(table.rows)["sinkhorn"]] == [2.0, 3.0]
+    assert [note for note in table.notes if "of 2 settings" in note] == ["d = 2: sinkhorn (a), of 2 settings."]
+
+
+def test_the_figure_greys_costs_that_failed_a_certificate_and_no_others():
+    records = several_regs()[1:]
+    records[1]["certificates"]["sampling_bias"] = {"value": 0.4, "limit": 0.05, "ok": False}
+    figures.use_theme()
+    drawn = transport_figures.against_dimension(group(records), "mixture_to_gaussian", "otflow")
+    axes = {axis.get_ylabel(): axis for axis in drawn.figure.axes}
+    greys = {
+        label: [line.get_xdata()[0] for line in axis.lines if line.get_color() == "0.7"] for label, axis in axes.items()
+    }
+    assert greys["|cost gap| (%)"] == [10]
+    assert greys["L2-UVP (%)"] == []
+    figures.close(drawn.figure)
