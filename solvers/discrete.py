@@ -222,7 +222,8 @@ class DiscreteFit:
 
     def transport(self, use: str = "test", effort: float = 1.0) -> Transport:
         """Certificates: `marginal_source` and `marginal_target` (L1), `mass`, `finite_input` (share of the numbers
-        that are not), and `duality_gap`, a bound of the relative error of the cost between these samples."""
+        that are not: 0 of points that `draw` let pass, which a state kept elsewhere need not have been), and
+        `duality_gap`, a bound of the relative error of the cost between these samples."""
         coupling = self.coupling
         assert coupling is not None, "take the step first"
         marginal, forward = MARGINAL_LIMIT[coupling.x.dtype], coupling.forward

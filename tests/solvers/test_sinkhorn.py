@@ -155,6 +155,17 @@ def test_a_cost_is_never_wrong_in_silence(backend, reg, dtype, rng):
         assert failed(transport) == {"duality_gap"}
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=["float32", "float64"])
+@pytest.mark.parametrize("reg", [1e-2, 1e-3, 1e-4, 1e-5])
+@EACH
+def test_nor_with_the_iterations_that_it_has_by_default(backend, reg, dtype, rng):
+    torch.set_default_dtype(dtype)
+    x, y = pair(rng, 300, 300)
+    transport = fit_between(x, y, reg=reg, backend=backend).transport()
+    assert failed(transport) or abs(transport.cost / empirical_cost(x, y) - 1) < 0.01
+
+
 @EACH
 def test_too_few_iterations_fail_a_marginal(backend, rng):
     """After the last half-iteration one marginal holds to rounding: the other tells."""
