@@ -1,6 +1,7 @@
 """Metrics against the closed forms of Gaussians and linear maps."""
 
 import math
+from dataclasses import replace
 
 import ot
 import pytest
@@ -396,3 +397,16 @@ def test_the_2_wasserstein_distance_of_what_arrives_from_the_target(rng):
     assert found[1] == pytest.approx(2, rel=0.05)
     high = standard_normal(4)
     assert evaluate(problem(high, 50, rng), Transport(lambda x: x), rng)["wasserstein_2"] is None
+
+
+def test_backward_values_are_those_of_the_inverse_over_the_target(rng):
+    """Shifted by 1/2 where the optimum shifts by 1: the target, pulled back, is a Gaussian at a known distance."""
+    source, target = Gaussian(torch.tensor([1.0, 0.0]), torch.eye(2)), Gaussian(torch.zeros(2), torch.eye(2))
+    shift = torch.tensor([-0.5, 0.0])
+    transport = Transport(lambda x: x + shift, lambda y: y - shift, lambda x: target.log_prob(x + shift))
+    problem = Problem(source, target, source.sample(20_000, rng))
+    e = Evaluation(problem, replace(transport, relaxation=2.5), rng)
+    assert METRICS["cost_backward"](e) == pytest.approx(0.125)
+    assert METRICS["kl_backward"](e) == pytest.approx(0.125, abs=4 * 0.5 / 20_000**0.5)
+    assert METRICS["cost_backward"](Evaluation(problem, transport, rng)) is None
+    assert METRICS["kl_backward"](Evaluation(problem, transport, rng)) is None

@@ -17,7 +17,8 @@ EXACT = {"cost_estimate": 5.5, "transport_cost": 5.6, "cost_gap": -0.01, "cost_b
 RELAXED = {"relaxation": 2.5, "transport_cost": 5.05, "cost_estimate": 5.1,
            "relaxed_estimate_gap": 0.02, "relaxed_objective_gap": 0.003, "kl_estimate": 0.12, "upwind_cost": 5.1,
            "relaxed_kl_gap": 0.003, "relaxed_l2_uvp": 1.0, "relaxed_uvp_2": 2.0, "hjb_residual": 0.3,
-           "upwind_objective": 5.4, "upwind_objective_backward": 5.5}  # fmt: skip
+           "upwind_objective": 5.4, "upwind_objective_backward": 5.5,
+           "nll_gap": 0.13, "cost_backward": 4.8, "kl_backward": 0.11}  # fmt: skip
 
 
 def made(solver, dim, seed=0, **metrics):
@@ -96,6 +97,8 @@ def test_the_relaxed_table_says_the_weight_and_leaves_map_solvers_out():
     table = cells(transport.advected(runs, "mixture_to_gaussian d=2", "otflow"))
     assert table["neural_hjb"]["objective"].value == 5.4
     assert table["neural_hjb"]["backward objective"].value == 5.5
+    assert table["neural_hjb"]["by curves"].value == pytest.approx(5.05 + 2.5 * 0.13)
+    assert table["neural_hjb"]["backward by curves"].value == pytest.approx(4.8 + 2.5 * 0.11)
 
 
 def test_errors_against_dimension_have_a_column_each_and_published_rows_for_the_benchmark():
