@@ -110,7 +110,7 @@ def test_the_masked_flow_that_miniboone_small_is_measured_against():
     pytest.importorskip("zuko", reason="the solver is an extra")
     s = built("maf_miniboone_small")
     assert sum(p.numel() for p in s.network(43).parameters()) == 166_190
-    assert (s.optimizer, s.lr, s.weight_decay) == ("adamw", 1e-3, 1e-2)
+    assert (s.optimizer, s.weight_decay) == ("adamw", 1e-2)
 
 
 def test_neural_hjb_on_its_papers_problem():
