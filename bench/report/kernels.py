@@ -11,23 +11,12 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter, NullLocator
+
+from bench.report.axes import logarithmic
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "paper" / "otflow_trace.csv"
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 Found = Mapping[str, Any]
-
-
-def logarithmic(*axes: Any) -> None:
-    """Powers of ten, and 2 and 5 between them where an axis spans few of them; no label over another."""
-    for axis in axes:
-        low, high = sorted(axis.get_view_interval())
-        few = high < 30 * low
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if few else (1.0,), numticks=8))
-        if few:
-            axis.set_major_formatter("{x:g}")
-        axis.set_minor_locator(NullLocator())
-        axis.set_minor_formatter(NullFormatter())
 
 
 def panels(width: float, height: float, columns: int) -> tuple[Figure, list[Axes]]:

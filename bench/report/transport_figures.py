@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
 from bench.report import figures, tables, transport
+from bench.report.axes import logarithmic
 from bench.report.figures import WIDTH, Drawn, Shown, style
 from bench.report.frame import by_reference
 from bench.report.lint import Group
@@ -97,6 +98,7 @@ def _errors(axis: Axes, part: pd.DataFrame, name: str, reference: str) -> None:
         for point in (point for point, failed in zip(points, void, strict=True) if failed):
             axis.plot(*point, color=VOID, marker=look.marker, markersize=4, zorder=1)
     axis.set(xscale="log", yscale="log", xlabel="dimension", ylabel=label)
+    logarithmic(axis.yaxis)
     dims = sorted(part["dim"].unique())
     axis.set_xticks(dims, [f"{d:.0f}" for d in dims])
     axis.xaxis.set_minor_locator(NullLocator())
