@@ -136,7 +136,8 @@ def line(record: Record) -> str:
     if record["status"] != "ok":
         return f"{head} ({record['reason']})"
     nll, seconds = record["metrics"].get("nll"), record["cost"].get("fit_seconds")
-    return head + ("" if nll is None else f", test NLL {nll:.4f}") + ("" if seconds is None else f", {seconds:.2f} s")
+    took = f", {seconds:.2f} s" if finite(seconds) else ""  # `check` leaves costs alone: files come from elsewhere
+    return head + ("" if nll is None else f", test NLL {nll:.4f}") + took
 
 
 def write(folder: Path, record: Record) -> bool:

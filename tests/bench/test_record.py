@@ -223,3 +223,8 @@ def test_title_and_line() -> None:
     ok = new(config, "ok", "schedule", "2000", metrics={"nll": 2.0}, cost={"fit_seconds": 3.0})
     assert line(ok) == "otflow gaussians seed 2: ok, test NLL 2.0000, 3.00 s"
     assert line(new(config, "oom", "no memory", "2000")) == "otflow gaussians seed 2: oom (no memory)"
+
+
+@pytest.mark.parametrize("seconds", ["fast", [1.0], {}, True, 10**400])
+def test_a_cost_that_is_no_number_spoils_no_line(seconds: Any) -> None:
+    assert line(made(cost={"fit_seconds": seconds})) == "test_record named seed 0: ok, test NLL 1.2500"

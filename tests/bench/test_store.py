@@ -119,12 +119,17 @@ def read_or_refuse(path: Path) -> None:
     assert all(path.name in line for line in problems)
     for one in records:
         record.check(one)
+        assert record.line(one), "what is read can be shown"
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
 @fuzz
-@given(name=st.sampled_from(record.KEYS), part=st.sampled_from(["", "solver", "nll", "inverse", "seed"]), value=plain)
+@given(
+    name=st.sampled_from(record.KEYS),
+    part=st.sampled_from(["", "solver", "nll", "inverse", "seed", "fit_seconds"]),
+    value=plain,
+)
 def test_records_with_a_wrong_part(runs: Path, name: str, part: str, value: Any) -> None:
     made: dict[str, Any] = fake_records.make(trace=[])
     path = runs / f"{made['key']}.json"
