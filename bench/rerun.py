@@ -56,6 +56,8 @@ def rerun(own: Mapping[str, str], others: Sequence[str]) -> int:
     cells = {one["key"]: words(one["config"]) for one in record.each(runs, problems) if wanted(one, own)}
     for line in problems:
         print(f"left out: {line}", file=sys.stderr)
+    if missing := [key for key in names(own, "key") if key not in cells]:
+        raise BadInput(f"{runs} has no record {', '.join(missing)}")
     if not cells:
         print("nothing to run again")
         return 0
@@ -68,8 +70,7 @@ def rerun(own: Mapping[str, str], others: Sequence[str]) -> int:
 
 def wanted(one: Record, own: Mapping[str, str]) -> bool:
     """Whether the record is one of those to run again. Raises BadInput where nothing says which."""
-    statuses = [name for name in own.get("status", "").split(",") if name]
-    keys = [name for name in own.get("key", "").split(",") if name]
+    statuses, keys = names(own, "status"), names(own, "key")
     if unknown := [name for name in statuses if name not in record.STATUSES]:
         raise BadInput(f"no status {', '.join(unknown)}: choose from {', '.join(record.STATUSES)}")
     if own.get("failed", "false") not in ("true", "false"):
@@ -78,6 +79,11 @@ def wanted(one: Record, own: Mapping[str, str]) -> bool:
     if not (failed or statuses or keys):
         raise BadInput("say which cells to run again: failed=true, status=... or key=...")
     return (failed and one["status"] not in record.FINE) or one["status"] in statuses or one["key"] in keys
+
+
+def names(own: Mapping[str, str], word: str) -> list[str]:
+    """What `word` lists."""
+    return [name for name in own.get(word, "").split(",") if name]
 
 
 def words(config: Mapping[str, Any]) -> list[str]:

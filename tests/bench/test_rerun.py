@@ -118,3 +118,5 @@ def test_bad_input_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert capsys.readouterr().err == "error: say which cells to run again: failed=true, status=... or key=...\n"
     assert rerun.main([f"results={tmp_path}", "status=oom"]) == 0
     assert capsys.readouterr().out == "nothing to run again\n"
+    assert rerun.main([f"results={tmp_path}", "key=0123"]) == 2
+    assert capsys.readouterr().err == f"error: {tmp_path / 'runs'} has no record 0123\n"
