@@ -2,7 +2,8 @@
 
     python -m bench.prove [--runs N]       writes results/reference/gate.md
 
-A run is one bench.gate.compare of this checkout with its own commit, in which a worker sleeps where a trial says so.
+A run is one bench.gate.compare of this checkout with its own commit, in which a worker sleeps where a trial says so;
+each has new workers, as the gate has.
 Each is kept in results/check/prove.jsonl as it ends, and the table written anew: the same command goes on from there.
 What needs no timing is shown by the tests that the table names, which are run first.
 
@@ -170,14 +171,14 @@ def prove(most: int) -> bool:
         say(f"{name}: {'yes' if tested[name] else 'NO'}")
     done = kept(KEPT, commit)
     runs = {trial.name: [run for run in done if run.trial == trial.name][: trial.runs] for trial in TRIALS}
-    with gate.pair("HEAD") as sides:
-        for trial in TRIALS:
-            some = runs[trial.name]
-            while len(some) < min(most, trial.runs):
+    for trial in TRIALS:
+        some = runs[trial.name]
+        while len(some) < min(most, trial.runs):
+            with gate.pair("HEAD") as sides:  # as in the gate: where memory lies differs from process to process
                 some.append(once(sides, trial, commit))
-                keep(KEPT, some[-1])
-                write_over(OUT, table(runs, tested, commit).encode())
-                say(f"{trial.name}, {len(some)} of {trial.runs}: {some[-1]}")
+            keep(KEPT, some[-1])
+            write_over(OUT, table(runs, tested, commit).encode())
+            say(f"{trial.name}, {len(some)} of {trial.runs}: {some[-1]}")
     write_over(OUT, table(runs, tested, commit).encode())
     return all(tested.values()) and all(holds(trial, runs[trial.name]) for trial in TRIALS)
 

@@ -35,9 +35,11 @@ def sides(monkeypatch, tmp_path):
     """Runs that time nothing; the two sides."""
     machine = Machine(0)
     made = Pair(Delayed(machine), Delayed(machine))
+    made.begun = []
 
     @contextmanager
     def pair(base):
+        made.begun.append(base)
         yield made
 
     monkeypatch.setattr(gate, "pair", pair)
@@ -91,6 +93,7 @@ def test_what_was_run_is_not_run_again(sides, capsys):
     capsys.readouterr()
     assert prove.prove(2) is False
     assert capsys.readouterr().out.count(", 2 of ") == len(TRIALS)
+    assert sides.begun == 2 * len(TRIALS) * ["HEAD"], "each run has workers of its own"
     assert kept(prove.KEPT, "another commit") == []
     assert len(kept(prove.KEPT, str(env.commit()["commit"]))) == 2 * len(TRIALS)
     assert "so came out" in prove.OUT.read_text()
