@@ -2,12 +2,15 @@
 
     make speed      runs tests/speed and prints the table that `python -m bench.yardstick FILE` makes of their JSON
 
+Exit status 1 where a figure is above what it must reach, or none was measured; those above are named.
+
 A computation's time over its yardstick's is comparable between machines; 1 is what no code that forms those
 products at those shapes can beat. Both are measured in turn, so that what the machine does meanwhile meets both.
 """
 
 import argparse
 import json
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -126,6 +129,16 @@ def rows(results: Mapping[str, Any]) -> list[tuple[str, ...]]:
     return found
 
 
+def missed(results: Mapping[str, Any]) -> list[str]:
+    """The figures above what they must reach, as lines."""
+    given = [(result["name"], result["extra_info"]) for result in results["benchmarks"]]
+    return [
+        f"{name.removeprefix('test_')}: {info['value']:.3g}, and must reach {info['must']:g}"
+        for name, info in given
+        if info.get("must") is not None and not info["value"] <= info["must"]
+    ]
+
+
 def _interval(interval: Sequence[float] | None) -> str:
     return f"{interval[0]:.3g} to {interval[1]:.3g}" if interval else ""
 
@@ -134,7 +147,7 @@ def _number(value: float | None) -> str:
     return "" if value is None else f"{value:.4g}"
 
 
-def main() -> None:
+def main() -> int:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
@@ -148,10 +161,15 @@ def main() -> None:
         parser.error(f"{path}: {error}; `make speed` writes it")
     machine, commit = results["machine_info"], results["commit_info"]
     table = Table(*COLUMNS, title=f"{machine['cpu'].get('brand_raw', machine['machine'])}, commit {commit['id'][:12]}")
-    for row in rows(results):
+    found, above = rows(results), missed(results)
+    for row in found:
         table.add_row(*map(escape, row))
-    Console(width=140).print(table)
+    console = Console(width=140)
+    console.print(table)
+    for line in above or ([] if found else ["nothing was measured"]):
+        console.print(line, markup=False, highlight=False, style="red")
+    return int(bool(above) or not found)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -66,11 +66,34 @@ def test_the_table_of_a_file(tmp_path, monkeypatch, capsys):
     }
     (tmp_path / "speed.json").write_text(json.dumps(results))
     monkeypatch.setattr(sys, "argv", ["yardstick", str(tmp_path / "speed.json")])
-    yardstick.main()
+    assert yardstick.main() == 0
     printed = capsys.readouterr().out
     assert "a processor, commit 0123456789ab" in printed
     assert all(word in printed for word in ("step", "1.23", "1.1 to 1.3", "2.5", "1.7", "4.45", "0.1"))
     assert "other" not in printed
+
+
+@pytest.mark.parametrize(
+    ("info", "line"),
+    [
+        ({"value": 1.26, "must": 1.25}, "step[toy]: 1.26, and must reach 1.25"),
+        ({"value": float("nan"), "must": 1.25}, "step[toy]: nan, and must reach 1.25"),
+        ({}, "nothing was measured"),
+    ],
+)
+def test_what_misses_its_mark_fails_with_its_name(info, line, tmp_path, monkeypatch, capsys):
+    results = {
+        "machine_info": {"machine": "x86_64", "cpu": {}},
+        "commit_info": {"id": "0123456789abcdef"},
+        "benchmarks": [{"name": "test_step[toy]", "extra_info": info}],
+    }
+    (tmp_path / "speed.json").write_text(json.dumps(results))
+    monkeypatch.setattr(sys, "argv", ["yardstick", str(tmp_path / "speed.json")])
+    assert yardstick.main() == 1
+    assert capsys.readouterr().out.splitlines()[-1] == line
+    info.update(value=1.25, must=1.25)
+    (tmp_path / "speed.json").write_text(json.dumps(results))
+    assert yardstick.main() == 0
 
 
 def test_a_file_that_is_not_there(tmp_path, monkeypatch, capsys):
