@@ -6,7 +6,8 @@ settings), `seed`, `status`, `reason`, the environment (lint.ENVIRONMENT), `nois
 and dataset, as JSON), `tolerance` (of an adaptive integrator, as a power of ten; empty for others), `tuning` (what its
 settings cost to find), `budget_seconds`, `commit`, `failed` (names of failed certificates), `test_rows` (of the whole
 test set; where no record tells, the most that any run evaluated), `family` and `dim` (of a dataset that comes in
-several dimensions, else its name and NaN), `curve` (a Curve), `work_precision` (of bench.accuracy: pairs of seconds
+several dimensions, else its name and NaN), `curve` (a Curve), `subsampled` (which stored rows were left out: "10 of 50
+rows of the source"; empty where none were), `work_precision` (of bench.accuracy: pairs of seconds
 and error), and every metric and cost of the record under its own name, NaN where absent.
 """
 
@@ -41,6 +42,7 @@ METRICS = (
 LISTS = ("evaluate_repeats", "estimate_repeats", "sample_repeats", "step_seconds", "work_precision")  # no numbers
 COSTS = tuple(name for name in record.COST if name not in LISTS)
 BASELINE = "moments"
+MEASURES = ("source", "target")
 UNKNOWN = "unknown"
 NOISE = {"cpu_pressure": 0.2, "steal": 0.05}  # shares of the time
 
@@ -132,6 +134,7 @@ def _row(one: Record, folder: Path) -> dict[str, Any]:
         "budget_seconds": _number(budget.get("seconds")),
         "failed": [clean(name, 40) for name, made in one["certificates"].items() if made["ok"] is False],
         "curve": curve(one["trace"]),
+        "subsampled": _subsampled(one["trace"]),
         "work_precision": _points(one["cost"].get("work_precision")),
     }
 
@@ -168,6 +171,13 @@ def curve(trace: Sequence[Any]) -> Curve:
     points = np.stack([_numbers([entry.get(name) for entry in entries]) for name in ("step", "seconds", "valid_nll")])
     points = points[:, np.isfinite(points[:2]).all(0)]
     return Curve(*points[:, np.argsort(points[1], kind="stable")])
+
+
+def _subsampled(trace: Sequence[Any]) -> str:
+    """What solvers.discrete says of the rows that it took, where a measure has more."""
+    terms = next((entry for entry in reversed(trace) if isinstance(entry, Mapping)), {})
+    told = [(name, _number(terms.get(f"{name}_rows")), _number(terms.get(f"{name}_stored"))) for name in MEASURES]
+    return ", ".join(f"{rows:,.0f} of {stored:,.0f} rows of the {name}" for name, rows, stored in told if rows < stored)
 
 
 def _noisy(noise: Any) -> bool:

@@ -145,9 +145,15 @@ def _table(
     columns = {q.heading: tables.cells_of(runs, q, {}, not unranked) for q in quantities}
     columns = {heading: cells for heading, cells in columns.items() if any(cell != NOTHING for cell in cells)}
     rows = list(zip(runs, zip(*columns.values(), strict=True), strict=True))
-    notes = unranked + tables.settings(part) + tables.broken(part)
+    notes = unranked + tables.settings(part) + subsampled(part) + tables.broken(part)
     made = Table(name + group.suffix, title, "solver", list(columns), rows, notes, legend)
     return lint.admitted(group, made, part)
+
+
+def subsampled(part: pd.DataFrame) -> list[str]:
+    """A note for each label that left out rows of a stored measure."""
+    few = part[part["subsampled"] != ""].drop_duplicates(["label", "subsampled"])
+    return [f"{label} couples {rows}." for label, rows in zip(few["label"], few["subsampled"], strict=True)]
 
 
 # Against dimension

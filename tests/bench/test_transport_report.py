@@ -35,6 +35,15 @@ def test_the_exact_table_holds_cost_and_map_to_the_truth():
     assert "weight of KL" not in table["exact"]
 
 
+def test_a_stored_measure_that_was_subsampled_says_so():
+    record = made("exact", 2, **EXACT)
+    record["trace"] = [{"step": 1, "seconds": 1.0, "source_rows": 5000.0, "source_stored": 1e6, "target_rows": 5000.0}]
+    notes = transport.exact(group([record]), "mixture_to_gaussian d=2", "otflow").notes
+    assert "exact couples 5,000 of 1,000,000 rows of the source." in notes
+    record["trace"][0]["source_stored"] = 5000.0
+    assert not any("couples" in n for n in transport.exact(group([record]), "mixture_to_gaussian d=2", "otflow").notes)
+
+
 def test_what_nothing_is_known_of_has_no_table():
     assert transport.all_of(group(fake.sweep(1)), "otflow") == []
 

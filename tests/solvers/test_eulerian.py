@@ -1,5 +1,6 @@
 """The Eulerian judge against relaxed optima of Gaussians in closed form, and each part against its definition."""
 
+import dataclasses
 from itertools import pairwise
 
 import pytest
@@ -8,7 +9,7 @@ import torch
 from datasets.base import Samples
 from datasets.gaussians import Gaussian, divergence, relaxed_target, transport_cost, transport_map
 from solvers.dynamic import Dynamic
-from solvers.eulerian import GAP_LIMIT, Eulerian, PrimalDual, Verified, between, paraboloid
+from solvers.eulerian import GAP_LIMIT, MASS_LIMIT, Eulerian, PrimalDual, Verified, between, paraboloid
 from solvers.poisson import SpaceTimePoisson
 from solvers.spline import Axis, Spline
 from solvers.staggered import Grid, cell_sums, face_means, gradient
@@ -68,6 +69,28 @@ def test_a_budget_that_ends_on_a_coarse_grid_fails_a_certificate():
     fit.step()
     value, limit = fit.transport().certificates["levels_left"]()
     assert value == 2 > limit
+
+
+def test_a_solve_that_was_stopped_or_a_domain_that_is_too_small_fails_its_certificate():
+    early = Eulerian(**PAIR | {"levels": 1, "block": 1}).start(SOURCE, TARGET, torch.Generator())
+    early.step()
+    value, limit = early.transport().certificates["duality_gap"]()
+    assert value > 10 * limit
+    cut, _ = solved(levels=1, half_width=2.6)
+    assert cut.solver.unfit(SOURCE, TARGET) is None
+    value, limit = cut.transport().certificates["lost_mass"]()
+    assert value > limit
+
+
+@pytest.mark.parametrize(("flow", "mass"), [(1.001, 1.0), (1.001, 1.001)], ids=["continuity", "total"])
+def test_a_path_that_does_not_conserve_mass_fails_its_certificate(pair, flow, mass):
+    fit, _ = pair
+    verified = Verified(fit.problem, fit.iterate)
+    assert verified.mass_error <= MASS_LIMIT
+    path = verified.path
+    broken = Verified(dataclasses.replace(fit.problem, source=mass * fit.problem.source), fit.iterate)
+    broken.__dict__["path"] = dataclasses.replace(path, rho=mass * path.rho, m=(flow * path.m[0], flow * path.m[1]))
+    assert broken.mass_error > 100 * MASS_LIMIT
 
 
 def test_certificates_bound_the_optimum_from_both_sides(pair):
