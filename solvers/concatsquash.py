@@ -26,6 +26,11 @@ class Activation:
     bend_: Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
 
 
+def _tanh(z: Tensor) -> Tensor:
+    p = torch.sigmoid(2 * z)  # see _rise_tanh
+    return 2 * p - 1 if p.requires_grad else p.mul_(2).sub_(1)
+
+
 def _rise_tanh(z: Tensor) -> tuple[Tensor, Tensor]:
     # 2 sigmoid(2z) - 1, five times faster than tanh on a CPU; its error is of the order of the machine precision
     p = z.mul_(2).sigmoid_()
@@ -34,7 +39,7 @@ def _rise_tanh(z: Tensor) -> tuple[Tensor, Tensor]:
 
 
 ACTIVATIONS = {  # a'' / a' = -2 y and 1 - s
-    "tanh": Activation(torch.tanh, _rise_tanh, lambda g, q, y, s: g.addcmul_(q, y, value=-2)),
+    "tanh": Activation(_tanh, _rise_tanh, lambda g, q, y, s: g.addcmul_(q, y, value=-2)),
     "softplus": Activation(
         F.softplus, lambda z: (F.softplus(z), z.sigmoid_()), lambda g, q, y, s: g.add_(q).addcmul_(q, s, value=-1)
     ),

@@ -175,7 +175,7 @@ class FFJORD(Recipe):
     max_evaluations: int = 20_000
     lr_patience: int | None = 2000
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "hidden", tuple(self.hidden))  # a configuration gives a list

@@ -54,7 +54,7 @@ class RNODE(FFJORD):
     kinetic: float = 0.01
     jacobian: float = 0.01
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()

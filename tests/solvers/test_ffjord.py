@@ -13,6 +13,7 @@ from datasets.gaussians import standard_normal
 from datasets.toy import Moons
 from solvers.adaptive import Evaluations, Integrator
 from solvers.base import Diverged
+from solvers.concatsquash import ACTIVATIONS
 from solvers.divergence import exact
 from solvers.ffjord import FFJORD, FFJORDFit, Flow, carry, exact_density, motion
 
@@ -387,3 +388,15 @@ def test_the_log_density_is_that_of_zuko_on_the_same_weights():
     assert logdet.abs().max() > 0.1
     assert (found.log_prob(x) - (target.log_prob(z) + logdet)).abs().max() < 1e-8
     assert (found.forward(x) - z).abs().max() < 1e-8
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_activation_is_tanh_with_a_gradient_and_without(dtype):
+    z = torch.linspace(-8, 8, 101, dtype=dtype, requires_grad=True)
+    value = ACTIVATIONS["tanh"].value
+    with torch.no_grad():
+        kept = z.clone()
+        assert torch.allclose(value(z), torch.tanh(z), rtol=0, atol=4 * torch.finfo(dtype).eps)
+        assert torch.equal(z, kept)
+    (slope,) = torch.autograd.grad(value(z).sum(), z)
+    assert torch.allclose(slope, 1 - torch.tanh(z) ** 2, rtol=0, atol=8 * torch.finfo(dtype).eps)
