@@ -20,8 +20,9 @@ from bench.ledger import Claim, ClaimError
 from bench.queries import Evidence
 from bench.report import claims as shown
 from bench.report import frame, render
-from bench.report.__main__ import WIDTH, default_folders, write_tables
-from bench.report.__main__ import Usage as NoRecords
+from bench.report.build import WIDTH, write_tables
+from bench.report.options import Usage as NoRecords
+from bench.report.options import default_folders
 
 
 def main(arguments: Sequence[str]) -> int:

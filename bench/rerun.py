@@ -14,6 +14,7 @@ Exit code 0: all that ran are ok or unfit now, or there was nothing to run; 1: s
 """
 
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -109,15 +110,19 @@ def _fields(described: Any) -> Any:
 
 def value(given: Any) -> str:
     """Plain data as Hydra's command line has it."""
-    from hydra.core.override_parser.types import Quote, QuotedString
-
     if given is None or isinstance(given, bool):
         return {None: "null", True: "true", False: "false"}[given]
     if isinstance(given, Mapping):
         return "{" + ",".join(f"{name}:{value(part)}" for name, part in given.items()) + "}"
     if isinstance(given, list | tuple):
         return "[" + ",".join(map(value, given)) + "]"
-    return QuotedString(given, Quote.single).with_quotes() if isinstance(given, str) else repr(given)
+    if not isinstance(given, str):
+        return repr(given)
+    if re.fullmatch(r"[\w./ -]*", given):
+        return f"'{given}'"
+    from hydra.core.override_parser.types import Quote, QuotedString  # half a second
+
+    return QuotedString(given, Quote.single).with_quotes()
 
 
 def run(cells: Mapping[str, Sequence[str]], others: Sequence[str]) -> list[str]:

@@ -190,12 +190,16 @@ def mean_ranks(scores: Array, rng: Generator, level: float = LEVEL) -> list[Inte
 
 def critical_difference(solvers: int, problems: int, level: float = LEVEL) -> float:
     """What two mean ranks must differ by, after Nemenyi: q sqrt(k (k + 1) / (6 N)) (Demsar 2006, section 3.2.2)."""
-    from scipy.stats import studentized_range  # takes a second to import
-
     if solvers < 2 or problems < 1:
         raise ValueError(f"{solvers} solvers on {problems} problems have no ranking")
-    q = float(studentized_range.ppf(level, solvers, np.inf)) / math.sqrt(2)
-    return q * math.sqrt(solvers * (solvers + 1) / (6 * problems))
+    z = np.linspace(-9, 9, 3601)
+    density = np.exp(-z * z / 2) / math.sqrt(2 * math.pi) * (z[1] - z[0])
+    low, high = 0.0, 20.0  # of the studentized range of that many normal numbers
+    while high - low > 1e-9:
+        q = (low + high) / 2
+        below = solvers * (density * (ndtr(z) - ndtr(z - q)) ** (solvers - 1)).sum()
+        low, high = (q, high) if below < level else (low, q)
+    return q / math.sqrt(2) * math.sqrt(solvers * (solvers + 1) / (6 * problems))
 
 
 def time_to_target(seconds: Array, values: Array, target: float) -> float | None:
@@ -204,9 +208,33 @@ def time_to_target(seconds: Array, values: Array, target: float) -> float | None
     `seconds` and `values` (n,) are a run's validations in order; NaN is no success. Of a run with one validation, as a
     solver of one step has, that one is enough.
     """
-    reached = np.asarray(values, float) <= target
-    both = np.flatnonzero(reached if len(reached) == 1 else reached[:-1] & reached[1:])
-    return float(seconds[both[0]]) if len(both) else None
+    at = first_at(stairs(values), target)
+    return None if at is None else float(seconds[at])
+
+
+class Stairs(NamedTuple):
+    """The levels of a run (k,), falling, and at which validations each was held first (k,)."""
+
+    at: NDArray[np.integer]
+    levels: Array
+
+
+def stairs(values: Array) -> Stairs:
+    """The levels that two successive validations (n,) held, each lower than all before; of one validation its own."""
+    losses = np.asarray(values, float)
+    known = np.where(np.isfinite(losses), losses, np.inf)
+    held = known if len(known) == 1 else np.maximum(known[:-1], known[1:])
+    lowest = np.minimum.accumulate(held)
+    lower = np.isfinite(held)
+    lower[1:] &= held[1:] < lowest[:-1]
+    at = np.flatnonzero(lower)
+    return Stairs(at, held[at])
+
+
+def first_at(run: Stairs, target: float) -> int | None:
+    """The validation at which a run's level was at or below the target first; None if it never was."""
+    i = np.searchsorted(-run.levels, -target)
+    return int(run.at[i]) if i < len(run.at) else None
 
 
 def common_target(curves: Mapping[str, Sequence[Array]], slack: float = 0.02) -> float | None:

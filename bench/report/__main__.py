@@ -3,57 +3,19 @@
 records     folders to read; default results/runs and every folder of results/reference
 out         folder to write; default results/report
 reference   the solver that ratios are over; default otflow
-allow       what may differ between runs in one table, and is said in each: any of bench.report.lint.NAMES, as in
+allow       what may differ between runs in one table, and is said in each: any of bench.report.options.NAMES, as in
             allow=threads,seeds; default nothing
 
 Exit code 0; 1 if there is nothing to report; 2 if a file among the records is not one (it is named and left out).
 """
 
-import os
-import re
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Sequence
 
-import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
-from bench import ledger, queries
-from bench.report import (
-    claims,
-    convergence,
-    experiments,
-    figures,
-    frame,
-    lint,
-    page,
-    render,
-    tables,
-    transport,
-    transport_figures,
-)
-from bench.report.figures import Drawn
-from bench.report.lint import Group
-from bench.report.page import Picture
-from bench.report.render import Table
-
-WIDTH = 110  # columns, where the output is not a terminal
-
-
-@dataclass(frozen=True)
-class Options:
-    """The command line."""
-
-    records: tuple[Path, ...]
-    out: Path = Path("results/report")
-    reference: str = "otflow"
-    allow: tuple[str, ...] = ()
-
-
-class Usage(ValueError):
-    """A command line, or a folder, that there is nothing to do with."""
+from bench.report.options import Usage, parse
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -62,151 +24,13 @@ def main(arguments: Sequence[str]) -> int:
         Console(soft_wrap=True).print(Text(__doc__ or ""))
         return 0
     try:
-        return report(parse(arguments))
+        options = parse(arguments)
+        from bench.report.build import report  # seconds of imports, which bad arguments do without
+
+        return report(options)
     except (Usage, OSError) as error:
         Console(stderr=True, soft_wrap=True).print(Text(f"bench.report: {error}"))
         return 1
-
-
-def parse(arguments: Sequence[str]) -> Options:
-    """Options from key=value arguments. Raises Usage, naming what it does not know."""
-    given = {name: value for name, _, value in (a.partition("=") for a in arguments)}
-    if wrong := [name for name in given if name not in ("records", "out", "reference", "allow") or not given[name]]:
-        raise Usage(f"cannot use {', '.join(wrong)}: give records=DIR[,DIR...], out=DIR, reference= or allow=")
-    allow = tuple(given["allow"].split(",")) if "allow" in given else ()
-    if unknown := [name for name in allow if name not in lint.NAMES]:
-        raise Usage(f"cannot allow {', '.join(unknown)} to differ: choose from {', '.join(lint.NAMES)}")
-    folders = tuple(Path(p) for p in given["records"].split(",")) if "records" in given else default_folders()
-    if missing := [str(f) for f in folders if not f.is_dir()]:
-        raise Usage(f"no such folder: {', '.join(missing)}")
-    chosen = {"out": Path(given["out"])} if "out" in given else {}
-    return Options(folders, reference=given.get("reference", "otflow"), allow=allow, **chosen)
-
-
-def default_folders() -> tuple[Path, ...]:
-    """results/runs and the folders of results/reference, where they hold records."""
-    folders = [Path("results/runs"), *sorted(Path("results/reference").glob("*/"))]
-    found = tuple(f for f in folders if any(f.glob("*.json")))
-    if not found:
-        raise Usage("no records in results/runs or results/reference: run `python -m bench.run` first")
-    return found
-
-
-def report(options: Options) -> int:
-    """Read, print and write everything."""
-    console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDTH)
-    read = ", ".join(map(str, options.records))
-    records, problems = frame.load(options.records)
-    if records.empty:
-        first = f" ({problems[0]})" if problems else ""
-        raise Usage(f"no records in {read}{first}: run `python -m bench.run` first")
-    groups = lint.groups(records, options.allow)
-    console.print(Text(f"{len(records)} records from {read}: {page.statuses(records)}\n"))
-    clear(options.out / "tables", (".md", ".tex", ".csv"))
-    clear(options.out / "figures", (".pdf", ".png"))
-    figures.use_theme()
-    parts = []
-    for group in groups:
-        made = [*tables.all_of(group, options.reference), *transport.all_of(group, options.reference)]
-        made += convergence.all_of(group)
-        shown, unread = figures.pictures_of(group.frame, options.reference)
-        drawn = figures.all_of(group, shown, options.reference)
-        drawn += transport_figures.all_of(group, shown, options.reference)
-        problems += [*group.problems, *unread]
-        show_group(group, made, console)
-        write_tables(made, options.out / "tables")
-        written = write_figures(drawn, options.out / "figures")
-        parts.append(page.Part(f"part{group.number}", group.title, group.notes, made, written))
-    if kernels := kernels_part(options, console):
-        parts.append(kernels)
-    parts += claims_parts(records, options, console, problems)
-    show_end(lint.why(groups), problems, console)
-    html = page.render(records, options.records, problems, lint.why(groups), tables.LEGEND, parts)
-    (options.out / "index.html").write_text(html, encoding="utf-8")
-    console.print(Text(f"Page, tables and figures: {options.out / 'index.html'}"))
-    return 2 if problems else 0
-
-
-def kernels_part(options: Options, console: Console) -> page.Part | None:
-    """The experiments on kernels, where any were made."""
-    made, drawn = experiments.tables(options.records), experiments.figures(options.records)
-    for table in made:
-        render.show(table, console)
-    write_tables(made, options.out / "tables")
-    shown = write_figures(drawn, options.out / "figures")
-    return page.Part("kernels", "Kernels", (), made, shown) if made or shown else None
-
-
-def claims_parts(records: pd.DataFrame, options: Options, console: Console, problems: list[str]) -> Iterator[page.Part]:
-    """The published claims against each folder of records, which may be of different machines; one line of it printed.
-
-    A line is added to `problems` where the claims cannot be judged.
-    """
-    try:
-        known = ledger.load()
-        for folder, found in records.groupby("folder", sort=False):
-            evidence = queries.Evidence(found, [Path(str(folder))])
-            entries = queries.judged(known, evidence)
-            made = claims.all_of(entries, evidence, f"_{Path(str(folder)).name}")
-            write_tables(made, options.out / "tables")
-            console.print(Text(f"Claims against {folder}: {claims.summary(entries)} (python -m bench.claims)"))
-            yield page.Part(slug(f"claims_{folder}"), f"Claims against {folder}", (), made, ())
-    except ledger.ClaimError as error:
-        problems.append(f"claim {error}")
-
-
-def show_group(group: Group, made: Sequence[Table], console: Console) -> None:
-    """Print the tables of one group under its environment."""
-    console.rule(Text(group.title, style="bold"), align="left")
-    for note in group.notes:
-        console.print(Text(note, style="dim"))
-    console.print()
-    for table in made:
-        render.show(table, console)
-
-
-def show_end(why: str, problems: Sequence[str], console: Console) -> None:
-    """Print how to read the tables, and what was left out."""
-    for line in tables.LEGEND:
-        console.print(Text(line, style="dim"))
-    for line in [why] if why else []:
-        console.print(Text(line, style="yellow"))
-    for line in problems:
-        console.print(Text(f"Left out: {line}", style="red"))
-
-
-def clear(folder: Path, suffixes: tuple[str, ...]) -> None:
-    """Remove what an earlier report wrote: it may be of records that are no more."""
-    for path in folder.glob("*"):
-        if path.suffix in suffixes and path.is_file():
-            path.unlink()
-
-
-def write_tables(made: Sequence[Table], folder: Path) -> None:
-    """Each table as .md, .tex and .csv."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for table in made:
-        for suffix, text in ((".md", render.markdown), (".tex", render.latex), (".csv", render.csv)):
-            (folder / (slug(table.name) + suffix)).write_text(text(table), encoding="utf-8")
-
-
-def write_figures(drawn: Sequence[Drawn], folder: Path) -> list[Picture]:
-    """Each figure as .pdf and .png."""
-    folder.mkdir(parents=True, exist_ok=True)
-    shown = []
-    for one in drawn:
-        path = folder / slug(one.name)
-        # no date: the same records give the same file
-        one.figure.savefig(path.with_suffix(".pdf"), dpi=300, metadata={"CreationDate": None})
-        one.figure.savefig(path.with_suffix(".png"), dpi=200)
-        figures.close(one.figure)
-        shown.append(Picture.read(path.with_suffix(".png"), one.caption))
-    return shown
-
-
-def slug(name: str) -> str:
-    """`name` as a file name: names of datasets and solvers come from records."""
-    return re.sub(r"[^A-Za-z0-9_=-]+", "-", name).strip("-") or "table"
 
 
 if __name__ == "__main__":

@@ -66,6 +66,8 @@ SOLVERS = [
     "neural_hjb",
     "eulerian",
     "enot",
+    "identity",
+    "constant",
 ]
 
 
@@ -85,6 +87,7 @@ class Drawn:
     name: str
     figure: Figure
     caption: str
+    explored: bool = False  # the page draws it itself, and better
 
 
 def style(solver: str) -> Style:
@@ -136,7 +139,7 @@ def quality(group: Group, reference: str) -> Drawn | None:
         f"over seeds; thin: a run each, {THIN} at most; grey line: the common target q; a lone marker is a solver of "
         "one step."
     )
-    return Drawn(f"quality{group.suffix}", figure, caption)
+    return Drawn(f"quality{group.suffix}", figure, caption, explored=True)
 
 
 def _curves(part: pd.DataFrame) -> list[Curve]:

@@ -2,13 +2,14 @@
 
 Columns: `key`, `schema`, `folder`, `solver`, `dataset`, `setting` (what sets it apart from other settings of this
 solver on this dataset), `fields` (all its settings, by name), `label` (the solver, with a letter where it has several
-settings), `seed`, `status`, `reason`, the environment (lint.ENVIRONMENT), `noisy`, `budget`, `protocol` (validation
+settings), `seed`, `status`, `reason`, the environment (options.ENVIRONMENT), `noisy`, `budget`, `protocol` (validation
 and dataset, as JSON), `tolerance` (of an adaptive integrator, as a power of ten; empty for others), `tuning` (what its
-settings cost to find), `budget_seconds`, `commit`, `failed` (names of failed certificates), `test_rows` (of the whole
-test set; where no record tells, the most that any run evaluated), `family` and `dim` (of a dataset that comes in
-several dimensions, else its name and NaN), `curve` (a Curve), `subsampled` (which stored rows were left out: "10 of 50
-rows of the source"; empty where none were), `work_precision` (of bench.accuracy: pairs of seconds
-and error), and every metric and cost of the record under its own name, NaN where absent.
+settings cost to find), `budget_seconds`, `commit`, `started`, `cell` (the configuration but its seed, as JSON),
+`failed` (names of failed certificates), `test_rows` (of the whole test set; where no record tells, the most that any
+run evaluated), `family` and `dim` (of a dataset that comes in several dimensions, else its name and NaN), `curve` (a
+Curve), `subsampled` (which stored rows were left out: "10 of 50 rows of the source"; empty where none were),
+`work_precision` (of bench.accuracy: pairs of seconds and error), and every metric and cost of the record under its own
+name, NaN where absent.
 """
 
 import json
@@ -17,7 +18,7 @@ import string
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -61,6 +62,11 @@ class Curve:
         return float(np.nanmin(self.nll)) if np.isfinite(self.nll).any() else math.nan
 
     @cached_property
+    def stairs(self) -> stats.Stairs:
+        """The levels it held; the time to any target is the time of one of them."""
+        return stats.stairs(self.nll)
+
+    @cached_property
     def still_gains(self) -> bool:
         """Whether it was not converged; never of a solver of one step, which has no more to gain."""
         return len(self.nll) > 1 and math.isfinite(self.best) and stats.not_converged(self.seconds, self.nll)
@@ -86,7 +92,9 @@ def of(records: Iterable[Record], folder: Path = Path()) -> pd.DataFrame:
 
 def clean(text: object, limit: int = 200) -> str:
     """`text` on one line, printable, and no longer than `limit`: reasons come from anywhere."""
-    line = "".join(c if c.isprintable() else " " for c in str(text))
+    line = str(text)
+    if not line.isprintable():
+        line = "".join(c if c.isprintable() else " " for c in line)
     line = " ".join(line.split())
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
@@ -99,43 +107,54 @@ def by_reference(labels: Iterable[str], reference: str) -> list[str]:
 
 def _row(one: Record, folder: Path) -> dict[str, Any]:
     config, env = one["config"], one["env"]
-    solver, dataset = config["solver"], config["dataset"]
-    name = clean(dataset_name(dataset), 40)
-    family, _, dim = name.partition(" d=")
-    budget = config.get("budget") or {}
+    cell = canonical({name: part for name, part in config.items() if name != "seed"})
     return {
         **{name: _number(value) for name, value in {**one["metrics"], **one["cost"]}.items()},
         "key": one["key"],
         "schema": one["schema"],
         "folder": folder,
-        "solver": clean(solver_name(solver), 30),
-        "dataset": name,
-        "family": family,
-        "dim": float(dim) if dim.isdigit() else math.nan,
-        "setting": canonical(solver),
-        "fields": flat(solver),
+        **_configured(cell),
         "seed": _seed(config["seed"]),
         "status": one["status"],
         "reason": clean(one["reason"] or ""),
         "device": _text(env.get("device"), "cpu" if config.get("device") == "cpu" else None),
         "cpu": _text(env.get("cpu")),
         "threads": _text(env.get("threads"), config.get("threads")),
-        "dtype": _text(config.get("dtype")),
         "launcher": _text(env.get("launcher")),
         "slots": _text(env.get("slots")),
         "allocator": _text(env["allocator"] or "default") if "allocator" in env else UNKNOWN,
         "torch": _text((env.get("versions") or {}).get("torch")),
         "commit": _text(env.get("commit"))[:10] + (" (modified)" if env.get("dirty") else ""),
         "noisy": _noisy(env.get("noise")),
+        "started": clean(one["started"], 40),
+        "failed": [clean(name, 40) for name, made in one["certificates"].items() if made["ok"] is False],
+        "curve": curve(one["trace"]),
+        "subsampled": _subsampled(one["trace"]),
+        "work_precision": _points(one["cost"].get("work_precision")),
+    }
+
+
+@lru_cache(maxsize=4096)  # a sweep has many seeds of few cells
+def _configured(cell: str) -> Mapping[str, Any]:
+    """The columns that a configuration without its seed, as JSON, gives."""
+    config = json.loads(cell)
+    solver, dataset, budget = config["solver"], config["dataset"], config.get("budget") or {}
+    name = clean(dataset_name(dataset), 40)
+    family, _, dim = name.partition(" d=")
+    return {
+        "solver": clean(solver_name(solver), 30),
+        "dataset": name,
+        "family": family,
+        "dim": float(dim) if dim.isdigit() else math.nan,
+        "setting": canonical(solver),
+        "fields": flat(solver),
+        "dtype": _text(config.get("dtype")),
         "budget": _budget(budget),
         "protocol": canonical({"validation": config.get("validation"), "dataset": dataset}),
         "tolerance": _tolerance(solver),
         "tuning": _text(config.get("tuning"), "none"),
         "budget_seconds": _number(budget.get("seconds")),
-        "failed": [clean(name, 40) for name, made in one["certificates"].items() if made["ok"] is False],
-        "curve": curve(one["trace"]),
-        "subsampled": _subsampled(one["trace"]),
-        "work_precision": _points(one["cost"].get("work_precision")),
+        "cell": cell,
     }
 
 
@@ -232,4 +251,7 @@ def _text(*values: Any) -> str:
 
 def canonical(value: Any) -> str:
     """`value` as JSON that is the same for the same value."""
-    return json.dumps(value, sort_keys=True, default=str)
+    return CANONICAL.encode(value)
+
+
+CANONICAL = json.JSONEncoder(sort_keys=True, default=str)

@@ -12,12 +12,9 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from bench.report.frame import BASELINE, UNKNOWN, canonical, clean, flat
+from bench.report.options import ENVIRONMENT, RANKED, WITHIN
 from bench.report.render import Table
 
-ENVIRONMENT = ("device", "cpu", "threads", "dtype", "launcher", "slots", "allocator", "torch")
-WITHIN = ("budget", "protocol")  # these may differ between problems, not within one
-RANKED = ("tolerance", "tuning", "seeds")  # what those that are ranked against each other on a problem share
-NAMES = (*ENVIRONMENT, *WITHIN, *RANKED)  # what may be overridden
 NEVER_RAN = ("unfit", "not_installed")  # no failure: such a solver is left out of comparisons, by name
 BASELINES = (BASELINE, "identity", "constant")  # rivals of nobody
 CULPRITS = 4  # so many keys are named
@@ -28,7 +25,7 @@ class Group:
     """Records whose seconds may be compared; `title` says what they share, `number` counts from 1.
 
     `problems` has a line for each record that was left out, as another of the group is of the same cell. `allowed` are
-    the NAMES that may differ within it all the same, which `caveats` admits to.
+    the options.NAMES that may differ within it all the same, which `caveats` admits to.
     """
 
     number: int
@@ -47,7 +44,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Mix:
-    """One of NAMES in which records differ: each value with whose it is, and the `keys` of those in the minority."""
+    """One of options.NAMES in which records differ: each value with whose it is, and the `keys` of the minority."""
 
     name: str
     values: dict[str, str]
@@ -177,10 +174,13 @@ def _group(number: int, part: pd.DataFrame, apart: Sequence[str], allowed: tuple
     return Group(number, _title(kept), kept, _notes(kept, apart), problems, allowed, caveats)
 
 
+BARE = str.maketrans("", "", '{}"')  # JSON as people write it
+
+
 def _title(part: pd.DataFrame) -> str:
     first = part.iloc[0]
     budgets = "; ".join(sorted(part["budget"].unique()))
-    allocator = "" if first["allocator"] == "default" else f", allocator {first['allocator']}"
+    allocator = "" if first["allocator"] == "default" else f", allocator {first['allocator'].translate(BARE)}"
     return (
         f"{first['device']}, {first['cpu']}, threads {first['threads']}, {first['dtype']}, torch {first['torch']}, "
         f"launcher {first['launcher']}, slots {first['slots']}{allocator}; budget {budgets}"

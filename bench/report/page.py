@@ -1,15 +1,21 @@
-"""The report as one page of HTML that needs nothing else."""
+"""The report as one page of HTML that needs nothing else: page.html with page.css and page.js inside."""
 
 import base64
-from collections.abc import Sequence
+import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+from PIL import Image
 
+from bench.report import tables
 from bench.report.render import Table
+
+COLOURS = 128  # of a picture in the page: half the bytes, and nothing that the eye misses
 
 
 @dataclass(frozen=True)
@@ -21,18 +27,26 @@ class Picture:
 
     @classmethod
     def read(cls, path: Path, caption: str) -> "Picture":
-        return cls(base64.b64encode(path.read_bytes()).decode(), caption)
+        """The picture of a PNG file, in COLOURS colours."""
+        file = io.BytesIO()
+        with Image.open(path) as image:
+            image.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(file, "PNG", optimize=True)
+        return cls(base64.b64encode(file.getvalue()).decode(), caption)
 
 
 @dataclass(frozen=True)
 class Part:
-    """What the page shows of one group of records."""
+    """A section of the page: tables and figures under a title, and what explore.data gave, if its runs are explored.
+
+    `name` is its anchor.
+    """
 
     name: str
     title: str
     notes: Sequence[str]
     tables: Sequence[Table]
     figures: Sequence[Picture]
+    data: Mapping[str, Any] | None = None
 
 
 def render(
@@ -43,10 +57,11 @@ def render(
     legend: Sequence[str],
     parts: Sequence[Part],
 ) -> str:
-    """The page; everything that comes from records is escaped."""
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined
-    )
+    """The page, the same for the same records; everything that comes from records is escaped."""
+    here = Path(__file__).parent
+    environment = Environment(loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined)
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
+    style, script = (Markup((here / f"page.{kind}").read_text(encoding="utf-8")) for kind in ("css", "js"))
     return environment.get_template("page.html").render(
         records=len(frame),
         folders=[str(folder) for folder in folders],
@@ -55,7 +70,10 @@ def render(
         why=why,
         legend=legend,
         parts=parts,
-        made=datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z"),
+        made=span(frame),
+        slack=tables.SLACK,
+        style=style,
+        script=script,
     )
 
 
@@ -63,3 +81,9 @@ def statuses(frame: pd.DataFrame) -> str:
     """How many records ended how: "5 ok, 1 diverged"."""
     counts = frame["status"].value_counts()
     return ", ".join(f"{n} {status}" for status, n in counts.items())
+
+
+def span(frame: pd.DataFrame) -> str:
+    """When the first and the last run started: the day a report was made is nobody's result."""
+    first, last = frame["started"].min()[:10], frame["started"].max()[:10]
+    return f"Run {first}." if first == last else f"Run {first} to {last}."

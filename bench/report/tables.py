@@ -136,11 +136,10 @@ RATIOS = (SIZE, STEP, DENSITY_TIME, SAMPLE_TIME)
 def all_of(group: Group, reference: str) -> list[Table]:
     """Every table of one group, in reading order."""
     datasets = sorted(group.frame["dataset"].unique())
-    pairs = baselines(group.frame, reference)
     made = [summary(group, name, reference) for name in datasets]
-    made += [ratios(group, solver, reference) for solver in pairs]
-    made += [decomposition(group, solver, reference) for solver in pairs]
-    made += [sensitivity(group, solver, reference) for solver in pairs]
+    pairs = {solver: pairs_of(group, solver, reference) for solver in baselines(group.frame, reference)}
+    for make in (ratios, decomposition, sensitivity):
+        made += [make(group, solver, reference, found) for solver, found in pairs.items()]
     return [table for table in [*made, failures(group)] if table.rows]
 
 
@@ -256,7 +255,7 @@ def cell_of(runs: pd.DataFrame, quantity: Quantity) -> Cell:
     text = quantity.show(found.value)
     if quantity.spread and not math.isnan(found.low):
         text += f" ±{quantity.show((found.high - found.low) / 2)}"
-    return Cell(text, *found, void=_void(runs, quantity.voided_by))
+    return Cell(text, *found, void=is_void(runs, quantity.voided_by))
 
 
 def _time_column(runs: Runs, goal: Target | None, part: pd.DataFrame, fair: bool) -> list[Cell]:
@@ -268,7 +267,7 @@ def _time_column(runs: Runs, goal: Target | None, part: pd.DataFrame, fair: bool
 
 
 def _time_cell(runs: pd.DataFrame, time: Times) -> Cell:
-    void = _void(runs, DENSITY)
+    void = is_void(runs, DENSITY)
     if not time.reached.any():
         best = _best(runs)
         text = "not reached" if math.isnan(best) else f"best {nats(best)}*"
@@ -293,11 +292,12 @@ def _bold(cells: Sequence[Cell], fair: Sequence[bool]) -> list[Cell]:
 # Ratios
 
 
-def ratios(group: Group, solver: str, reference: str) -> Table:
+def ratios(group: Group, solver: str, reference: str, found: "Pairs | None" = None) -> Table:
     """`solver` over `reference` for each dataset that has both, then the means over datasets."""
     title = f"{solver} / {reference}: how many times more"
     columns = ["parameters", "seconds to q", "seconds a step", "density", "samples"]
-    pairs, notes = _pairs(group, solver, reference)
+    pairs, found_notes = found or pairs_of(group, solver, reference)
+    notes = list(found_notes)
     compared = [_compare(pair) for pair in pairs]
     estimates = [estimate(pair) for pair in pairs]
     if any(c.known for c in estimates):
@@ -327,6 +327,9 @@ class Pair:
         return pd.concat([self.solver, self.reference])
 
 
+Pairs = tuple[list[Pair], list[str]]  # of two solvers, and notes on them
+
+
 @dataclass(frozen=True)
 class Comparison:
     """One quantity of a pair, a value a run each; `mark` tells that some values are penalties."""
@@ -345,7 +348,8 @@ class Comparison:
         return min(len(self.solver), len(self.reference))
 
 
-def _pairs(group: Group, solver: str, reference: str) -> tuple[list[Pair], list[str]]:
+def pairs_of(group: Group, solver: str, reference: str) -> Pairs:
+    """The runs of `solver` and of `reference` on each dataset that has both, and what to note of them."""
     pairs, notes = [], []
     for dataset, part in group.frame.groupby("dataset"):
         lint.one_environment(part, group.allowed)
@@ -412,13 +416,13 @@ def _compare(pair: Pair) -> list[Comparison]:
 
 
 def comparison(pair: Pair, quantity: Quantity) -> Comparison:
-    void = _void(pair.both, quantity.voided_by)
+    void = is_void(pair.both, quantity.voided_by)
     return Comparison(_values(pair.solver, quantity), _values(pair.reference, quantity), void)
 
 
 def estimate(pair: Pair) -> Comparison:
     """Seconds of the solver's estimated density, over those of the reference's exact one."""
-    void = _void(pair.solver, ALWAYS) or _void(pair.reference, DENSITY)
+    void = is_void(pair.solver, ALWAYS) or is_void(pair.reference, DENSITY)
     return Comparison(_values(pair.solver, ESTIMATE_TIME), _values(pair.reference, DENSITY_TIME), void)
 
 
@@ -427,7 +431,7 @@ def time_comparison(pair: Pair, goal: Target | None) -> Comparison:
     if goal is None:
         return Comparison(np.array([]), np.array([]))
     a, b = (times(runs, goal.q, pair.both) for runs in (pair.solver, pair.reference))
-    return Comparison(a.seconds, b.seconds, _void(pair.both, DENSITY), a.mark or b.mark)
+    return Comparison(a.seconds, b.seconds, is_void(pair.both, DENSITY), a.mark or b.mark)
 
 
 def _ratio_cell(c: Comparison) -> Cell:
@@ -461,11 +465,11 @@ def _mean_cell(across: Sequence[Comparison], mean: Callable[[Sequence[Comparison
     return Cell(_with_interval(found, mark) + part, *found, void=any(c.void for c in known))
 
 
-def decomposition(group: Group, solver: str, reference: str) -> Table:
+def decomposition(group: Group, solver: str, reference: str, found: "Pairs | None" = None) -> Table:
     """seconds to q = steps x evaluations a step x FLOP an evaluation x seconds a FLOP, by medians over seeds."""
     columns = ["steps\nto q", "evaluations\na step", "MFLOP an\nevaluation", "seconds\na GFLOP", "seconds\nto q"]
     rows: list[tuple[str, Sequence[Cell]]] = []
-    for pair in _pairs(group, solver, reference)[0]:
+    for pair in (found or pairs_of(group, solver, reference))[0]:
         a, b = (_factors(runs, pair) for runs in (pair.solver, pair.reference))
         rows.append((f"{pair.dataset} · {reference}", [_plain(v) for v in b]))
         rows.append((f"{pair.dataset} · {solver}", [_plain(v) for v in a]))
@@ -488,9 +492,9 @@ def _factors(runs: pd.DataFrame, pair: Pair) -> list[float]:
     return [steps, calls, flops / calls / 1e6, seconds / (steps * flops) * 1e9, seconds]
 
 
-def sensitivity(group: Group, solver: str, reference: str) -> Table:
+def sensitivity(group: Group, solver: str, reference: str, found: "Pairs | None" = None) -> Table:
     """The ratio of the times to q for other tolerances than SLACK."""
-    pairs, _ = _pairs(group, solver, reference)
+    pairs, _ = found or pairs_of(group, solver, reference)
     rows = []
     for pair in pairs:
         best = target(pair.both, 0.0)
@@ -517,7 +521,7 @@ def failures(group: Group) -> Table:
 def target(part: pd.DataFrame, slack: float = SLACK) -> Target | None:
     """The common target of the solvers in `part`, the baseline left out; None if none of them has one."""
     compared = part[part["solver"] != BASELINE]
-    curves = {str(label): _curves(runs) for label, runs in compared.groupby("label")}
+    curves = {str(label): validations(runs) for label, runs in compared.groupby("label")}
     q = stats.common_target({label: [c.nll for c in runs] for label, runs in curves.items()}, slack)
     if q is None:
         return None
@@ -525,27 +529,30 @@ def target(part: pd.DataFrame, slack: float = SLACK) -> Target | None:
 
 
 def times(runs: pd.DataFrame, q: float, part: pd.DataFrame) -> Times:
-    """Seconds and steps of each of `runs` to `q`; the penalty is PENALTY x its budget, in steps nothing is known.
-
-    A run with no budget in seconds has had as long as the longest run of `part`, the runs it is compared with.
-    """
-    found = [_time(curve, q) for curve in _curves(runs)]
+    """Seconds and steps of each of `runs` to `q`, of `part`, the runs they are compared with."""
+    found = [_time(curve, q) for curve in validations(runs)]
     reached = np.array([seconds is not None for seconds, _ in found])
-    ends = [curve.seconds[-1] for curve in part["curve"] if len(curve.seconds)]
-    longest = np.nanmax([*ends, *part["fit_seconds"], 0.0])
-    budget = runs["budget_seconds"].fillna(longest).to_numpy(float)
-    seconds = np.where(reached, np.array([s or 0.0 for s, _ in found]), PENALTY * budget)
+    seconds = np.where(reached, np.array([s or 0.0 for s, _ in found]), penalties(runs, part).to_numpy(float))
     return Times(seconds, np.array([step for _, step in found]), reached)
 
 
+def penalties(runs: pd.DataFrame, part: pd.DataFrame) -> pd.Series:
+    """What each of `runs` counts as where it does not reach the target: PENALTY x its budget.
+
+    A run with no budget in seconds has had as long as the longest run of `part`, the runs it is compared with. Of
+    steps nothing is known.
+    """
+    ends = [curve.seconds[-1] for curve in part["curve"] if len(curve.seconds)]
+    longest = np.nanmax([*ends, *part["fit_seconds"], 0.0])
+    return PENALTY * runs["budget_seconds"].fillna(longest)
+
+
 def _time(curve: Curve, q: float) -> tuple[float | None, float]:
-    seconds = stats.time_to_target(curve.seconds, curve.nll, q)
-    if seconds is None:
-        return None, math.inf
-    return seconds, curve.step[np.searchsorted(curve.seconds, seconds)].item()
+    at = stats.first_at(curve.stairs, q)
+    return (None, math.inf) if at is None else (curve.seconds[at].item(), curve.step[at].item())
 
 
-def _curves(runs: pd.DataFrame) -> list[Curve]:
+def validations(runs: pd.DataFrame) -> list[Curve]:
     """The validations of each run; a run that failed has reached nothing."""
     nothing = Curve(np.array([]), np.array([]), np.array([]))
     return [c if status == "ok" else nothing for c, status in zip(runs["curve"], runs["status"], strict=True)]
@@ -553,7 +560,7 @@ def _curves(runs: pd.DataFrame) -> list[Curve]:
 
 def _best(runs: pd.DataFrame) -> float:
     """Median over seeds of the best validation NLL; NaN if no run ended ok."""
-    found = [curve.best for curve in _curves(runs)]
+    found = [curve.best for curve in validations(runs)]
     return float(np.nanmedian(found)) if not np.isnan(found).all() else math.nan
 
 
@@ -564,7 +571,7 @@ def _values(runs: pd.DataFrame, quantity: Quantity) -> np.ndarray:
     return quantity.of(runs[runs["status"] == "ok"]).dropna().to_numpy(float)
 
 
-def _void(runs: pd.DataFrame, voided_by: tuple[str, ...]) -> bool:
+def is_void(runs: pd.DataFrame, voided_by: tuple[str, ...]) -> bool:
     return any(set(voided_by) & set(names) for names in runs["failed"])
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scipy.stats import binom, mannwhitneyu, norm, rankdata, trim_mean, ttest_1samp, ttest_ind
+from scipy.stats import binom, mannwhitneyu, norm, rankdata, studentized_range, trim_mean, ttest_1samp, ttest_ind
 
 from bench import stats
 from bench.stats import Interval
@@ -188,6 +188,9 @@ def test_mean_ranks(gen):
 def test_critical_differences_are_those_of_demsars_example():
     """Four classifiers on 14 datasets: q = 2.569 and CD = 2.569 sqrt(4 * 5 / (6 * 14)) = 1.25 (section 3.2.2)."""
     assert stats.critical_difference(4, 14) == pytest.approx(2.569 * math.sqrt(20 / 84), abs=1e-3)
+    for k in (2, 9):
+        q = studentized_range.ppf(0.9, k, np.inf) / math.sqrt(2)
+        assert stats.critical_difference(k, 5, level=0.9) == pytest.approx(q * math.sqrt(k * (k + 1) / 30), rel=1e-6)
 
 
 def test_performance_profile():

@@ -1,0 +1,324 @@
+"""The page in a browser: what it computes is what bench.stats computes, and what it shows can be sorted and read."""
+
+import json
+import math
+import re
+import shlex
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from bench import stats
+from bench.report import explore, frame, lint, tables
+from bench.report.__main__ import main
+from bench.report.frame import Curve
+from tests.bench import fake_records as fake
+
+REFERENCE = Path(__file__).parents[2] / "results/reference/epyc-2core"
+
+
+def group(records):
+    (only,) = lint.groups(frame.of(records))
+    return only
+
+
+# What it is given
+
+
+def test_the_staircase_tells_the_time_to_every_target():
+    gen = np.random.default_rng(0)
+    for n in (1, 2, 3, 40):
+        nll = np.round(5 / (1 + np.arange(n)) + gen.normal(scale=0.3, size=n), 2)
+        nll[gen.random(n) < 0.1] = math.nan
+        curve = Curve(np.arange(n), np.sort(gen.random(n)), nll)
+        stairs = explore.staircase(curve)
+        assert (np.diff(stairs[:, 1]) < 0).all()
+        for target in [*nll[np.isfinite(nll)], -9.0, 9.0]:
+            first = next((seconds for seconds, level in stairs if level <= target), None)
+            reached = nll <= target
+            both = (
+                [i for i in range(n - 1) if reached[i] and reached[i + 1]] if n > 1 else list(np.flatnonzero(reached))
+            )
+            assert first == (curve.seconds[both[0]] if len(both) else None)
+
+
+def test_a_thinned_curve_keeps_its_ends():
+    curve = Curve(np.arange(500), np.arange(1.0, 501), np.arange(500.0))
+    points = explore.thinned(curve)
+    assert len(points) <= explore.POINTS
+    assert points[0].tolist() == [1, 0]
+    assert points[-1].tolist() == [500, 499]
+
+
+def test_a_command_makes_the_cell_again():
+    one = fake.make(settings={"hidden": [64, 64], "name": "it's; rm -rf /", "alpha": None}, seed=3)
+    data = explore.data(group([one]), "otflow")
+    words = shlex.split(data["runs"][0][6])
+    assert words[:3] == ["python", "-m", "bench.run"]
+    assert words[-1] == "seed=3"
+    (solver,) = (word for word in words if word.startswith("+solver="))
+    assert "hidden:[64,64]" in solver
+    assert "alpha:null" in solver
+    assert r"name:'it\'s; rm -rf /'" in solver
+    assert "version" not in solver
+    assert sum(word.startswith("seed=") for word in words) == 1
+
+
+def test_settings_and_certificates_are_told():
+    records = [fake.make(seed=s, settings={"width": w}, floor=w / 100) for s in range(2) for w in (16, 32)]
+    records += [fake.make("ffjord", seed=s, failed=["inverse"]) for s in range(2)]
+    cells = {cell["label"]: cell for cell in explore.data(group(records), "otflow")["cells"]}
+    assert [cells[label]["chosen"] for label in ("otflow (a)", "otflow (b)")] == [True, False]
+    assert cells["otflow (a)"]["void"] == []
+    assert cells["ffjord"]["void"] == ["mmd", "inverse_error_mean", "sample_seconds"]
+
+
+def test_the_same_records_give_the_same_bytes(tmp_path, capsys):
+    fake.store(tmp_path / "runs", fake.sweep(2, ["8gaussians"]), pictures=True)
+    for name in "ab":
+        assert main([f"records={tmp_path / 'runs'}", f"out={tmp_path / name}"]) == 0
+    made = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*.*"))
+    assert len(made) > 10
+    for path in made:
+        assert (tmp_path / "a" / path).read_bytes() == (tmp_path / "b" / path).read_bytes(), path
+
+
+@pytest.mark.parametrize("odd", ["no metrics", "all failed", "unknown keys"])
+def test_odd_records_make_a_page_that_says_so(odd, tmp_path, capsys):
+    records = [fake.make(solver, seed=s) for solver in ("otflow", "ffjord") for s in range(2)]
+    if odd == "no metrics":
+        records = [{**one, "metrics": {}, "trace": [], "cost": {}} for one in records]
+    if odd == "all failed":
+        records = [fake.make(s, status="crash", reason="KeyError: 'y'") for s in ("otflow", "ffjord")]
+    if odd == "unknown keys":
+        records = [{**one, "metrics": {**one["metrics"], "new": 1.0}, "later": [1]} for one in records]
+    fake.store(tmp_path / "runs", records)
+    assert main([f"records={tmp_path / 'runs'}", f"out={tmp_path / 'out'}"]) == 0
+    html = (tmp_path / "out" / "index.html").read_text()
+    assert f"{len(records)} records" in html
+    if odd == "all failed":
+        assert html.count("KeyError") > 2
+
+
+# In a browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright, to test the page")
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if chromium is None:
+        pytest.skip("no chromium on the path")
+    with playwright.sync_playwright() as started:
+        found = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield found
+        found.close()
+
+
+@pytest.fixture(scope="module")
+def records():
+    """Four problems of three solvers; one does not reach the target, one fails a certificate, one crashes."""
+    made = fake.sweep(3, ["8gaussians", "moons", "breast_cancer"])
+    made += [
+        fake.make(s, "digits", seed, floor=f) for s, f in (("otflow", -60.0), ("ffjord", -61.0)) for seed in (0, 1)
+    ]
+    made += [fake.make("ffjord", "digits", 2, status="crash", reason="<script>alert(1)</script>")]
+    made += [fake.make("rnode", "moons", seed, failed=["nll_effort"], pace=0.1) for seed in range(3)]
+    return made
+
+
+@pytest.fixture(scope="module")
+def site(browser, records, tmp_path_factory):
+    """The page, opened, its records' group, and what its console said."""
+    folder = tmp_path_factory.mktemp("page")
+    fake.store(folder / "runs", records, pictures=True)
+    assert main([f"records={folder / 'runs'}", f"out={folder / 'out'}"]) == 0
+    said = []
+    tab = browser.new_page()
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.goto((folder / "out" / "index.html").as_uri())
+    return tab, group(records), said
+
+
+def slide(tab, value):
+    tab.evaluate(
+        "value => { const range = document.getElementById('handicap'); range.value = value;"
+        " range.dispatchEvent(new Event('input')); }",
+        str(value),
+    )
+
+
+@pytest.mark.slow
+def test_no_error_and_no_request(site):
+    tab, _, said = site
+    for value in (-1, 0, 2):
+        slide(tab, value)
+    assert said == []
+    assert tab.evaluate("performance.getEntriesByType('resource').length") == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slack", [-0.5, 0.02, 0.37, 2.0])
+def test_the_slider_gives_what_bench_stats_gives(site, slack):
+    tab, only, _ = site
+    slide(tab, slack)
+    for dataset, part in only.frame.groupby("dataset"):
+        rivals = part[part["solver"] != frame.BASELINE]
+        curves = {label: [c.nll for c in tables.validations(runs)] for label, runs in rivals.groupby("label")}
+        q = stats.common_target(curves, slack)
+        found = tab.evaluate(
+            "dataset => { const slack = +document.getElementById('handicap-number').value;"
+            " const part = report.parts[0], { q, rows } = report.standing(part, dataset, slack);"
+            " return { q, rows: rows.map(r => [r.cell.label, r.seconds, r.reached, r.ratio]) }; }",
+            dataset,
+        )
+        assert found["q"] == pytest.approx(q, rel=1e-6)
+        expected = {label: tables.times(runs, q, part) for label, runs in part.groupby("label")}
+        middle = {label: np.median(times.seconds) for label, times in expected.items()}
+        assert {row[0] for row in found["rows"]} == set(expected)
+        for label, seconds, reached, ratio in found["rows"]:
+            assert seconds == pytest.approx(middle[label], rel=1e-5)
+            assert reached == expected[label].reached.sum()
+            assert ratio == pytest.approx(middle[label] / middle["otflow"], rel=1e-5)
+
+
+def matrix(only, problems, solvers, slack):
+    """Median seconds to the target, (solvers, problems), inf where a run does not reach it or a certificate fails."""
+    rows = []
+    for solver in solvers:
+        row = []
+        for dataset in problems:
+            part = only.frame[only.frame["dataset"] == dataset]
+            goal = tables.target(part, slack)
+            runs = part[part["solver"] == solver]
+            times = tables.times(runs, goal.q, part)
+            solved = times.reached.all() and not tables.is_void(runs, tables.DENSITY)
+            row.append(np.median(times.seconds) if solved else math.inf)
+        rows.append(row)
+    return np.array(rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slack", [0.02, 1.0])
+def test_ranks_means_and_profiles_are_those_of_bench_stats(site, slack):
+    tab, only, _ = site
+    slide(tab, slack)
+    found = tab.evaluate(
+        "slack => { const part = report.parts[0]; part.hidden = new Set(['moments', 'rnode']);"
+        " const all = report.across(part, slack); return { ...all, profile: report.profile(all.seconds) }; }",
+        slack,
+    )
+    assert found["solvers"] == ["otflow", "ffjord"]
+    assert found["problems"] == ["8gaussians", "breast_cancer", "digits", "moons"]
+    seconds = matrix(only, found["problems"], found["solvers"], slack)
+    shown = np.array([[math.inf if x is None else x for x in row] for row in found["seconds"]], float)
+    np.testing.assert_allclose(shown, seconds, rtol=1e-5)
+    ranks = stats.mean_ranks(seconds, np.random.default_rng(0))
+    assert found["ranks"] == pytest.approx([rank.value for rank in ranks])
+    for i, steps in enumerate(found["profile"]):
+        shares = stats.performance_profile(seconds, np.array([tau * (1 + 1e-5) for tau, _ in steps]))
+        assert shares[i] == pytest.approx([height for _, height in steps])
+    ratios = [row.value for row in _ratios(only, found["problems"], slack)]
+    assert found["geometric"][1] == pytest.approx(np.exp(np.mean(np.log(ratios))), rel=1e-5)
+
+
+def _ratios(only, problems, slack):
+    """ffjord over otflow by bench.stats, runs that do not reach the target penalised."""
+    for dataset in problems:
+        part = only.frame[only.frame["dataset"] == dataset]
+        goal = tables.target(part, slack)
+        a, b = (tables.times(part[part["solver"] == name], goal.q, part).seconds for name in ("ffjord", "otflow"))
+        yield stats.ratio_of_medians(a, b, np.random.default_rng(0))
+
+
+@pytest.mark.slow
+def test_tables_sort_and_filter(site):
+    tab, only, _ = site
+    first = "#part1-explore details"
+    tab.click(f"{first} summary")
+    seeds = lambda: tab.eval_on_selector_all(f"{first} tbody tr", "rows => rows.map(r => r.cells[2].textContent)")  # noqa: E731
+    tab.click(f"{first} th:nth-child(3) button")
+    assert seeds() == sorted(map(str, only.frame["seed"]))
+    tab.click(f"{first} th:nth-child(3) button")
+    assert seeds() == sorted(map(str, only.frame["seed"]), reverse=True)
+    assert tab.get_attribute(f"{first} th:nth-child(3)", "aria-sort") == "descending"
+    tab.keyboard.press("/")
+    tab.keyboard.type("rnode moons")
+    assert len(seeds()) == 3
+    static = tab.eval_on_selector_all(
+        "table[data-name='moons'] tbody tr", "rows => rows.filter(r => !r.hidden).map(r => r.cells[0].textContent)"
+    )
+    assert static == []  # none of its rows says moons
+    tab.fill("#filter", "")
+    tab.click("table[data-name='moons'] th:nth-child(3) button")
+    values = tab.eval_on_selector_all(
+        "table[data-name='moons'] tbody tr", "rows => rows.map(r => +r.cells[2].dataset.v).filter(Number.isFinite)"
+    )
+    assert len(values) == 4
+    assert values == sorted(values)
+
+
+@pytest.mark.slow
+def test_numbers_of_runs_are_those_of_the_records(site, records):
+    tab, _, _ = site
+    found = {key: number for key, number in tab.evaluate("report.parts[0].runs.map(run => [run.key, run.number])")}
+    one = next(r for r in records if r["status"] == "ok")
+    shown = found[one["key"]]
+    assert shown["nll"] == pytest.approx(one["metrics"]["nll"], rel=1e-5)
+    assert shown["parameters"] == one["cost"]["parameters"]
+    assert shown["step_ms"] == pytest.approx(1e3 * one["cost"]["seconds_per_step"], rel=1e-5)
+
+
+@pytest.mark.slow
+def test_hover_and_keys_tell_of_a_point_and_enter_copies_its_command(site):
+    tab, _, _ = site
+    svg = "#part1-explore svg >> nth=0"
+    tab.focus(svg)
+    tab.keyboard.press("ArrowRight")
+    assert "record" in tab.inner_text("#part1-explore .tip.shown")
+    tab.keyboard.press("Enter")
+    tab.wait_for_selector("#toast.shown")
+    assert tab.inner_text("#toast").startswith("Copied: python -m bench.run")
+
+
+@pytest.mark.slow
+def test_a_moved_slider_redraws_the_standing(site):
+    tab, _, _ = site
+    caption = "#part1-explore caption:has-text('target q')"
+    slide(tab, 0.02)
+    before = tab.inner_text(caption)
+    slide(tab, 1.5)
+    q = [float(re.search(r"q = (-?[\d.]+)", text)[1]) for text in (before, tab.inner_text(caption))]
+    assert q[1] - q[0] == pytest.approx(1.48, abs=2e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not REFERENCE.exists(), reason="needs the committed reference records")
+def test_the_page_of_the_reference_records_is_light_and_quiet(browser, tmp_path, capsys):
+    assert main([f"records={REFERENCE}", f"out={tmp_path}"]) in (0, 2)
+    page = tmp_path / "index.html"
+    assert page.stat().st_size < 2_000_000
+    said = []
+    tab = browser.new_page(color_scheme="dark")
+    tab.on("console", lambda message: said.append(message.text))
+    tab.on("pageerror", lambda error: said.append(str(error)))
+    tab.goto(page.as_uri())
+    assert said == []
+    assert tab.get_attribute("html", "data-theme") == "dark"
+    assert tab.evaluate("report.parts.length") >= 1
+
+
+def test_nothing_of_a_record_ends_the_script(tmp_path, capsys):
+    bad = fake.make("ffjord", "</script><b>", status="crash", reason="</script><script>alert(1)</script>")
+    fake.store(tmp_path / "runs", [fake.make(), bad])
+    assert main([f"records={tmp_path / 'runs'}", f"out={tmp_path / 'out'}"]) == 0
+    html = (tmp_path / "out" / "index.html").read_text()
+    data = re.findall(r'<script type="application/json">(.*?)</script>', html, re.DOTALL)
+    assert any("alert(1)" in text for text in data)
+    for text in data:
+        assert "<" not in text
+        json.loads(text)
+    assert html.count("<script") == len(data) + 1
