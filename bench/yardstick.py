@@ -139,6 +139,12 @@ def missed(results: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def threads(results: Mapping[str, Any]) -> str:
+    """With how many threads the measurements of a file were made."""
+    found = {result["extra_info"]["threads"] for result in results["benchmarks"] if "threads" in result["extra_info"]}
+    return ", ".join(map(str, sorted(found))) or "unknown"
+
+
 def _interval(interval: Sequence[float] | None) -> str:
     return f"{interval[0]:.3g} to {interval[1]:.3g}" if interval else ""
 
@@ -160,7 +166,8 @@ def main() -> int:
     except (OSError, ValueError) as error:
         parser.error(f"{path}: {error}; `make speed` writes it")
     machine, commit = results["machine_info"], results["commit_info"]
-    table = Table(*COLUMNS, title=f"{machine['cpu'].get('brand_raw', machine['machine'])}, commit {commit['id'][:12]}")
+    cpu = machine["cpu"].get("brand_raw", machine["machine"])
+    table = Table(*COLUMNS, title=f"{cpu}, threads {threads(results)}, commit {commit['id'][:12]}")
     found, above = rows(results), missed(results)
     for row in found:
         table.add_row(*map(escape, row))

@@ -58,7 +58,15 @@ def test_measurements_take_turns():
 
 
 def test_the_table_of_a_file(tmp_path, monkeypatch, capsys):
-    info = {"value": 1.234, "interval": [1.1, 1.3], "must": 2.5, "aim": 1.7, "gflop": 4.45, "seconds": 0.1}
+    info = {
+        "value": 1.234,
+        "interval": [1.1, 1.3],
+        "must": 2.5,
+        "aim": 1.7,
+        "gflop": 4.45,
+        "seconds": 0.1,
+        "threads": 2,
+    }
     results = {
         "machine_info": {"machine": "x86_64", "cpu": {"brand_raw": "a processor"}},
         "commit_info": {"id": "0123456789abcdef"},
@@ -68,7 +76,7 @@ def test_the_table_of_a_file(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["yardstick", str(tmp_path / "speed.json")])
     assert yardstick.main() == 0
     printed = capsys.readouterr().out
-    assert "a processor, commit 0123456789ab" in printed
+    assert "a processor, threads 2, commit 0123456789ab" in printed
     assert all(word in printed for word in ("step", "1.23", "1.1 to 1.3", "2.5", "1.7", "4.45", "0.1"))
     assert "other" not in printed
 

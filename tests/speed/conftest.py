@@ -38,6 +38,7 @@ def over(benchmark) -> Callable[..., Comparison]:
         value, low, high = found.ratio()
         benchmark.pedantic(f, rounds=1)  # pytest-benchmark keeps no test without a run of its own
         benchmark.extra_info.update(value=value, interval=(low, high), must=must, aim=aim)
+        benchmark.extra_info.update(threads=torch.get_num_threads())
         benchmark.extra_info.update(seconds=sorted(found.a)[pairs // 2], a=found.a, b=found.b)
         if isinstance(base, Yardstick):
             gflop = base.flop * 1e-9
