@@ -184,7 +184,7 @@ def _built(what: str, node: DictConfig) -> Any:
         cause = error.__cause__ or error
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(cause))
         if unknown is None:
-            raise BadInput(f"{what} {target}: {str(cause).splitlines()[0]}") from None
+            raise BadInput(f"{what} {target}: {' '.join(str(cause).split())}") from None  # the reason is its 2nd line
         names = [f.name for f in dataclasses.fields(hydra.utils.get_class(target))]
         raise BadInput(f"{what}.{unknown[1]}: {target} has no such field: choose from {', '.join(names)}") from None
     except (ValueError, TypeError) as error:

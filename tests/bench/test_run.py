@@ -294,6 +294,7 @@ def test_settings_that_cannot_be(overrides: Sequence[str], words: str, tmp_path:
         ({"raet": 0.1}, r"solver\.raet: tests\.stubs\.Decay has no such field: choose from mode, at, rate"),
         ({"_target_": "tests.stubs.Nobody"}, "Nobody"),
         ({"_target_": "nowhere.Solver"}, "nowhere"),
+        ({"_target_": "tests.broken.Solver"}, "the reason"),
         ({"_target_": "builtins.dict"}, "not a dataclass"),
     ],
 )

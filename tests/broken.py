@@ -1,0 +1,3 @@
+"""A module that cannot be imported: the reason must reach the user."""
+
+raise RuntimeError("the reason")
