@@ -18,7 +18,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -137,6 +137,10 @@ def check_floors(report: Report) -> list[str]:
     floors = _floors()
     found = _speed_ups(report)
     lines = gate.below(found, floors)
+    if lines and found:  # confirmed, as a slow-down is: others may have used the processor
+        again = {one.name: one for one in _measured(2 * gate.QUADS)}
+        found = [replace(one, head=again[one.name].head) for one in found if one.name in again]
+        lines = gate.below(found, floors)
     report.failures += lines
     return lines or [f"{one.name}: {one.head.low:.2f} at least" for one in found]
 
@@ -151,10 +155,13 @@ def update_floors(report: Report) -> list[str]:
 def _speed_ups(report: Report) -> list[gate.SpeedUp]:
     """This checkout's, of an earlier layer where that measured them."""
     if not (found := report.data.get("speed_ups")):
-        with gate.alone() as sides:
-            made = gate.speed_ups(sides.measure(gate.CASES, gate.QUADS))
-        found = report.data["speed_ups"] = [asdict(one) for one in made]
+        found = report.data["speed_ups"] = [asdict(one) for one in _measured(gate.QUADS)]
     return [gate.SpeedUp(**{**one, **{n: gate.Interval(*one[n]) for n in gate.SpeedUp.INTERVALS}}) for one in found]
+
+
+def _measured(quads: int) -> list[gate.SpeedUp]:
+    with gate.alone() as sides:
+        return gate.speed_ups(sides.measure(gate.CASES, quads))
 
 
 def _floors() -> dict[str, float]:

@@ -85,6 +85,17 @@ def test_a_speed_up_below_its_floor_fails(gated, monkeypatch, capsys):
     assert "below its floor of 1" in capsys.readouterr().out
 
 
+def test_a_fall_below_a_floor_is_confirmed(gated, monkeypatch):
+    """A bad moment of the machine is no failure; a floor that is missed twice is, and one not measured again."""
+    found = [[speed_up("step toy", 0.5)], [speed_up("step toy")]]
+    monkeypatch.setattr(gate, "speed_ups", lambda measured: found.pop(0))
+    assert run(monkeypatch, "--floors") == 0
+    found[:] = [[speed_up("step toy", 0.5)], [speed_up("step toy", 0.6)]]
+    assert run(monkeypatch, "--floors") == 1
+    found[:] = [[speed_up("step toy", 0.5)], []]
+    assert run(monkeypatch, "--floors") == 1
+
+
 @pytest.mark.parametrize("empty", [([], [speed_up("step toy")]), ([], [])])
 def test_an_empty_result_is_no_pass(empty, gated, monkeypatch, capsys):
     gated[:] = [list(part) for part in empty]
