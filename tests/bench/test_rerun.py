@@ -105,7 +105,7 @@ def test_cells_run_again_on_a_cluster(tmp_path: Path, monkeypatch: pytest.Monkey
         return ["ok"]
 
     monkeypatch.setattr("bench.cluster.sweep", sweep)
-    crashed(tmp_path, "tuned=none")
+    crashed(tmp_path, "tuned=none", "threads=1")
     given = ["hydra/launcher=submitit_slurm", "+hydra.launcher.parameters.partition=long"]
     assert rerun.main([f"results={tmp_path}", "failed=true", *given]) == 0
     assert seen["request"].parameters["partition"] == "long"

@@ -401,7 +401,7 @@ def test_help_and_configuration_do_without_torch(words: list[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["solver=nobody"], "error: no solver nobody: choose from constant, "),
+        (["solver=nobody"], "error: no solver nobody: choose from cfm, constant, "),
         (["dataset=nothing"], "error: no dataset nothing: choose from "),
         (["suite=nothing"], "error: no suite nothing: choose from discretize, paper, quick, tabular, "),
         (["tuned=nothing"], "error: no tuned nothing: choose from "),
