@@ -19,9 +19,8 @@ from bench.commandline import Usage, words
 from bench.ledger import Claim, ClaimError
 from bench.queries import Evidence
 from bench.report import claims as shown
-from bench.report import frame, render
-from bench.report.build import WIDTH, write_tables
-from bench.report.options import Usage as NoRecords
+from bench.report import render
+from bench.report.build import WIDTH, load, write_tables
 from bench.report.options import default_folders
 
 
@@ -39,7 +38,7 @@ def main(arguments: Sequence[str]) -> int:
     except ClaimError as error:
         errors.print(Text(f"bench.claims: {error}"))
         return 2
-    except (Usage, NoRecords, OSError) as error:
+    except (Usage, OSError) as error:
         errors.print(Text(f"bench.claims: {error}"))
         return 1
     return max(codes)
@@ -70,10 +69,7 @@ def gather(folders: Sequence[Path]) -> tuple[Evidence, list[str]]:
     """The records of the folders, and a line for each file that is none. Raises Usage where there are none."""
     if absent := [str(folder) for folder in folders if not folder.is_dir()]:
         raise Usage(f"no such folder: {', '.join(absent)}")
-    found, problems = frame.load(folders)
-    if found.empty:
-        first = f" ({problems[0]})" if problems else ""
-        raise Usage(f"no records in {', '.join(map(str, folders))}{first}: run `python -m bench.run` first")
+    found, problems = load(folders)
     return Evidence(found, folders), problems
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import env
+from bench.record import write_over
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -141,7 +142,7 @@ def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     for dataset in arguments.dataset:
         found = experiment(dataset, arguments.steps, arguments.repeats)
-        (FOLDER / f"{dataset}.json").write_text(json.dumps(found, indent=1) + "\n")
+        write_over(FOLDER / f"{dataset}.json", (json.dumps(found, indent=1) + "\n").encode())
         kernels.draw("gradient_error", found, FOLDER / dataset)
         for error in (1e-2, 1e-3, 1e-4, 1e-5):
             print(dataset, f"error <= {error:g}:", faster_at(found["rows"], error))  # noqa: T201

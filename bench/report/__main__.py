@@ -15,7 +15,8 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from bench.report.options import Usage, parse
+from bench.commandline import Usage
+from bench.report.options import parse
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bench import ledger, queries
+from bench.commandline import Usage
 from bench.report import (
     claims,
     convergence,
@@ -27,7 +28,7 @@ from bench.report import (
 )
 from bench.report.figures import Drawn
 from bench.report.lint import Group
-from bench.report.options import Options, Usage
+from bench.report.options import Options
 from bench.report.page import Picture
 from bench.report.render import Table
 
@@ -38,10 +39,7 @@ def report(options: Options) -> int:
     """Read, print and write everything."""
     console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDTH)
     read = ", ".join(map(str, options.records))
-    records, problems = frame.load(options.records)
-    if records.empty:
-        first = f" ({problems[0]})" if problems else ""
-        raise Usage(f"no records in {read}{first}: run `python -m bench.run` first")
+    records, problems = load(options.records)
     groups = lint.groups(records, options.allow)
     console.print(Text(f"{len(records)} records from {read}: {page.statuses(records)}\n"))
     clear(options.out / "tables", (".md", ".tex", ".csv"))
@@ -69,6 +67,15 @@ def report(options: Options) -> int:
     (options.out / "index.html").write_text(html, encoding="utf-8")
     console.print(Text(f"Page, tables and figures: {options.out / 'index.html'}"))
     return 2 if problems else 0
+
+
+def load(folders: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:
+    """The records of the folders, and a line for each file that is none. Raises Usage where there are none."""
+    found, problems = frame.load(folders)
+    if found.empty:
+        first = f" ({problems[0]})" if problems else ""
+        raise Usage(f"no records in {', '.join(map(str, folders))}{first}: run `python -m bench.run` first")
+    return found, problems
 
 
 def kernels_part(options: Options, console: Console) -> page.Part | None:

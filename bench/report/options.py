@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.commandline import Usage
+
 # what may not differ between runs whose seconds are compared,
 ENVIRONMENT = ("device", "cpu", "threads", "dtype", "launcher", "slots", "allocator", "torch")
 WITHIN = ("budget", "protocol")  # what may differ between problems, not within one,
@@ -19,10 +21,6 @@ class Options:
     out: Path = Path("results/report")
     reference: str = "otflow"
     allow: tuple[str, ...] = ()
-
-
-class Usage(ValueError):
-    """A command line, or a folder, that there is nothing to do with."""
 
 
 def parse(arguments: Sequence[str]) -> Options:
