@@ -11,6 +11,7 @@ import pytest
 from bench.report import experiments, kernels
 from bench.report.__main__ import main
 from tests.bench import fake_records as fake
+from tests.bench.labels import assert_legible
 
 SLOPES = {"d": 0.98, "width": 1.9, "batch": 1.0, "steps": 1.0}
 SCALING = {
@@ -84,16 +85,7 @@ def test_figures_show_what_was_measured_and_no_label_lies_over_another(name, tmp
     assert {path.suffix for path in tmp_path.iterdir()} == {".pdf", ".png"}
     figure = kernels.DRAW[name](ALL[name])
     figure.draw_without_rendering()
-    for axes in figure.axes:
-        for axis in (axes.xaxis, axes.yaxis):
-            low, high = sorted(axis.get_view_interval())
-            boxes = [
-                tick.label1.get_window_extent()
-                for tick in axis.get_major_ticks() + axis.get_minor_ticks()
-                if low <= tick.get_loc() <= high and tick.label1.get_text()
-            ]
-            assert len(boxes) >= 2
-            assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    assert_legible(figure)
     labels = {"trace": "d = 63", "scaling": "width, slope 1.90", "gradient_error": "rk4, adjoint"}
     (line,) = [one for one in figure.axes[0].lines if one.get_label() == labels[name]]
     assert len(line.get_xdata()) == {"trace": 7, "scaling": 3, "gradient_error": 2}[name]
