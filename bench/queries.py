@@ -9,7 +9,7 @@ import csv
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, fields
+from dataclasses import MISSING, dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -29,6 +29,7 @@ TRAINED = ("seconds_to_q", "seconds_per_step", "fit_seconds", "wall_seconds")
 TIMED = (*TRAINED, "inference", "estimated_inference", "density", "samples")
 
 Arrays = Sequence[np.ndarray]
+Setting = Mapping[str, Any]
 
 
 def geometric(a: Arrays, b: Arrays) -> Interval:
@@ -175,8 +176,8 @@ class Compare:
     """A mean over problems of the ratio (by `mean`, the difference) of medians over seeds of `of`: `solver` to `over`.
 
     `of` is one of QUANTITIES or a number of the records. `datasets` None are all that both solvers were run on.
-    `setting` and `over_setting` ("adjoint=True") choose between settings of a solver; else the one with the lowest
-    validation NLL is taken.
+    `setting` and `over_setting` ({adjoint: true}) choose between settings of a solver; of those that are left the one
+    with the lowest validation NLL is taken.
     """
 
     kind: ClassVar[str] = "compare"
@@ -185,8 +186,8 @@ class Compare:
     over: str
     mean: str = "geometric"
     datasets: Sequence[str] | None = None
-    setting: str | None = None
-    over_setting: str | None = None
+    setting: Setting = field(default_factory=dict)
+    over_setting: Setting = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.mean not in MEANS:
@@ -228,12 +229,9 @@ class Compare:
         found = [self._pairs(part) for part in grouped]
         best = max(found, key=lambda pairs: (len(pairs), sum(len(p.pair.both) for p in pairs)))
         if not best:
-            raise Missing(f"no problem that both {self._named(self.solver, self.setting)} and "
-                          f"{self._named(self.over, self.over_setting)} were run on in one environment")  # fmt: skip
+            raise Missing(f"no problem that both {_named(self.solver, self.setting)} and "
+                          f"{_named(self.over, self.over_setting)} were run on in one environment")  # fmt: skip
         return best
-
-    def _named(self, solver: str, setting: str | None) -> str:
-        return solver if setting is None else f"{solver} with {setting}"
 
     def _pairs(self, runs: pd.DataFrame) -> list["Problem"]:
         found = [self._pair(str(name), part) for name, part in runs.groupby("dataset")]
@@ -260,10 +258,14 @@ class Problem:
     reference: pd.DataFrame
 
 
-def chosen(runs: pd.DataFrame, solver: str, setting: str | None) -> pd.DataFrame:
-    """The runs of a solver, at one setting if one is named."""
+def chosen(runs: pd.DataFrame, solver: str, setting: Setting) -> pd.DataFrame:
+    """The runs of a solver that have the values which `setting` names."""
     part = runs[runs["solver"] == solver]
-    return part if setting is None else part[[setting in text.split(", ") for text in part["setting"]]]
+    return part[np.array([all(own.get(n) == v for n, v in setting.items()) for own in part["fields"]], bool)]
+
+
+def _named(solver: str, setting: Setting) -> str:
+    return solver + (f" with {', '.join(f'{name}={value}' for name, value in setting.items())}" if setting else "")
 
 
 def _pair(dataset: str, a: pd.DataFrame, b: pd.DataFrame) -> Pair:
@@ -360,7 +362,10 @@ def certified(runs: pd.DataFrame, column: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Value:
-    """The worst over `datasets` of the median over seeds of a number of the records; `magnitude`: of its magnitude."""
+    """The worst over `datasets` of the median over seeds of a number of the records; `magnitude`: of its magnitude.
+
+    `setting` chooses between settings of the solver, as in Compare.
+    """
 
     kind: ClassVar[str] = "value"
     of: str
@@ -368,6 +373,7 @@ class Value:
     datasets: Sequence[str] | None = None
     worst: str = "largest"
     magnitude: bool = False
+    setting: Setting = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.worst not in WORST:
@@ -375,14 +381,14 @@ class Value:
 
     def measure(self, evidence: Evidence) -> Measured:
         name = evidence.column(self.of)
-        runs = evidence.runs([self.solver], self.datasets)
+        runs = chosen(evidence.runs([self.solver], self.datasets), self.solver, self.setting)
         runs = runs[runs["status"] == "ok"].dropna(subset=[name])
         runs = runs.assign(value=runs[name].abs() if self.magnitude else runs[name])
         found = {str(name): self._values(part) for name, part in runs.groupby("dataset")}
         used = {name: values for name, values in found.items() if len(values)}
         lacking = [name for name in self.datasets or () if name not in used]
         if not used:
-            raise Missing(f"no certified {_words(self.of)} of {self.solver}")
+            raise Missing(f"no certified {_words(self.of)} of {_named(self.solver, self.setting)}")
         seeds = min(map(len, used.values()))
         interval = worst(self.worst, list(used.values()))
         notes = (f"nothing on {', '.join(lacking)}",) if lacking else ()
@@ -534,8 +540,11 @@ def built(given: Mapping[str, Any]) -> Query:
     names = [f.name for f in fields(kind)]
     if wrong := [name for name in plain if name not in names]:
         raise ClaimError(f"the query {kind.kind} has no {', '.join(wrong)}: choose from {', '.join(names)}")
-    if lacking := [f.name for f in fields(kind) if f.default is MISSING and f.name not in plain]:
+    if lacking := [f.name for f in fields(kind) if f.default is f.default_factory is MISSING and f.name not in plain]:
         raise ClaimError(f"the query {kind.kind} lacks {', '.join(lacking)}")
+    for name in {"setting", "over_setting"} & plain.keys():
+        if not isinstance(plain[name], Mapping):
+            raise ClaimError(f"{name} must give settings and values, as in {{adjoint: true}}, not {plain[name]!r}")
     try:
         made: Query = kind(**plain)
     except (ValueError, TypeError) as error:

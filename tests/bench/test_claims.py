@@ -126,8 +126,28 @@ def test_settings_are_told_apart() -> None:
         for adjoint in (False, True)
         for seed in range(3)
     ]
-    query = {"over": "ffjord", "setting": "adjoint=True", "over_setting": "adjoint=False"}
+    query = {"over": "ffjord", "setting": {"adjoint": True}, "over_setting": {"adjoint": False}}
     assert measure(records, **query).interval.value == pytest.approx(3.0)
+
+
+def test_a_setting_is_named_by_some_of_its_values_whatever_else_differs() -> None:
+    records = [
+        run("eulerian", "moons", 0, 1.0, best=best, settings={"levels": levels, "tolerance": tolerance},
+            metrics={"l2_uvp": uvp})
+        for levels, tolerance, best, uvp in ((2, 1e-4, 1.0, 20.0), (4, 1e-3, 2.0, 4.0), (4, 1e-4, 1.9, 3.0))
+    ]  # fmt: skip
+    query = {"kind": "value", "of": "l2_uvp", "solver": "eulerian"}
+
+    def value(**setting: Any) -> float:
+        return built(query | {"setting": setting}).measure(evidence(records)).interval.value
+
+    assert value() == 20.0  # the best by validation of all
+    assert value(levels=4) == 3.0
+    assert value(levels=4, tolerance=1e-3) == 4.0
+    with pytest.raises(Missing, match="eulerian with levels=5"):
+        value(levels=5)
+    with pytest.raises(ClaimError, match="setting must give settings"):
+        built(query | {"setting": "levels=4"})
 
 
 def test_a_difference_may_be_of_negative_numbers() -> None:
