@@ -76,14 +76,23 @@ def versions() -> dict[str, str]:
     return found
 
 
-def cpu_model() -> str:
-    """The processor's model name, as far as the system tells."""
+def cpu_model(cpuinfo: Path = Path("/proc/cpuinfo")) -> str:
+    """The processor's model name, with its family and model number, as far as the system tells.
+
+    The numbers tell machines apart whose names do not: under a hypervisor, processors of several generations are all
+    called "AMD EPYC", and one of them may be twice as fast as another.
+    """
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = cpuinfo.read_text().splitlines()
     except OSError:
         lines = []
-    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+    fields: dict[str, str] = {}
+    for name, _, value in (line.partition(":") for line in lines):
+        fields.setdefault(name.strip(), value.strip())
+    if "model name" not in fields:
+        return platform.processor() or platform.machine()
+    numbers = [f"{word} {fields[key]}" for word, key in (("family", "cpu family"), ("model", "model")) if key in fields]
+    return f"{fields['model name']} ({', '.join(numbers)})" if numbers else fields["model name"]
 
 
 def allocator() -> dict[str, str]:

@@ -25,6 +25,21 @@ def test_it_is_plain_data_without_host_or_path(monkeypatch: pytest.MonkeyPatch) 
     assert (found["threads"], found["launcher"], found["slots"]) == (2, "none", 1)
 
 
+def test_processors_of_one_name_and_different_generations_are_told_apart(tmp_path: Path) -> None:
+    path = tmp_path / "cpuinfo"
+
+    def named(model: int) -> str:
+        core = f"cpu family\t: 25\nmodel\t\t: {model}\nmodel name\t: AMD EPYC\n"
+        path.write_text(f"{core}\n{core}")
+        return env.cpu_model(path)
+
+    assert named(1) == "AMD EPYC (family 25, model 1)"
+    assert named(1) != named(17)
+    path.write_text("model name\t: Some ARM\n")
+    assert env.cpu_model(path) == "Some ARM"
+    assert env.cpu_model(tmp_path / "none")
+
+
 ALLOCATE = """
 import resource
 from bench import env
