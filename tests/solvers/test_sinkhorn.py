@@ -71,6 +71,12 @@ def test_potentials_solve_the_entropic_problem(backend, rng):
     coupling = fit_between(x, y, reg=0.1, backend=backend, max_iter=5000).coupling
     P, cost = dense(coupling.pair)
     a, b = torch.full((80,), 1 / 80), torch.full((120,), 1 / 120)
+
+    def regularised(P, x, y):
+        """<P, c> + epsilon KL(P || uniform)."""
+        entropy = torch.special.xlogy(P, P * len(x) * len(y)).sum()
+        return ((P * torch.cdist(x, y) ** 2 / 2).sum() + coupling.epsilon * entropy).item()
+
     expected = ot.bregman.sinkhorn_log(a, b, cost, coupling.epsilon, 10_000, 1e-12)
     assert torch.allclose(P, expected, atol=1e-9)
     x0, x_mean = x - coupling.centres[0], coupling.centres[0]
@@ -80,6 +86,9 @@ def test_potentials_solve_the_entropic_problem(backend, rng):
         assert coupling.cost == pytest.approx((expected * torch.cdist(x, y) ** 2 / 2).sum().item(), rel=1e-5)
     else:
         own = ot.bregman.sinkhorn_log(a, a, torch.cdist(x, x) ** 2 / 2, coupling.epsilon, 10_000, 1e-12)
+        own_y = ot.bregman.sinkhorn_log(b, b, torch.cdist(y, y) ** 2 / 2, coupling.epsilon, 10_000, 1e-12)
+        found = regularised(expected, x, y) - regularised(own, x, x) / 2 - regularised(own_y, y, y) / 2
+        assert coupling.cost == pytest.approx(found, rel=1e-5)
         assert torch.allclose(coupling.forward(x), x + projected - 80 * own @ x, atol=1e-4)
         assert torch.allclose(project(x0, x0, coupling.own_x, coupling.epsilon) + x_mean, 80 * own @ x, atol=1e-4)
 
