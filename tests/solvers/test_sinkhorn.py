@@ -245,6 +245,14 @@ def test_degenerate_samples_are_one_clear_line(rng):
     assert Sinkhorn().couple(doubled, doubled + 1).cost == pytest.approx(1, rel=0.02)
 
 
+@EACH
+def test_potentials_that_are_not_finite_are_divergence(backend, rng):
+    torch.set_default_dtype(torch.float32)
+    x, y = pair(rng, 10, 10)
+    with pytest.raises(Diverged, match="not finite at epsilon = .*: raise reg"):
+        Sinkhorn(reg=1e-45, backend=backend, max_iter=2).couple(x, y)
+
+
 def test_what_cannot_be_is_said_before_it_is_tried():
     normal = standard_normal(2)
     assert "dimension 2 and the target 3" in Sinkhorn().unfit(normal, standard_normal(3))
