@@ -1,8 +1,9 @@
-"""One command in a process group of its own, which is killed whole beyond a limit of time or memory."""
+"""One command under a keeper (bench.keeper), killed with all that it has forked beyond a limit of time or memory."""
 
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -11,16 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from bench import keeper
+from bench.keeper import PROC
+
 TAIL_BYTES = 64 * 1024
 GRACE_SECONDS = 5.0  # a command that is asked to stop gets this long for its checkpoint
 RESCAN_SECONDS = 1.0
 GIGABYTE = 1e9
-PROC = Path("/proc")
 OOM_COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
 CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
-# Leads the group, so that nobody else gets its number while there is anything to kill, and kills it when the pipe from
-# us closes: a parent-death signal would reach the command, but not what that has forked.
-WATCH = ("/bin/sh", "-c", "read _; kill -9 0")
+KEEPER = (sys.executable, "-I", "-S", keeper.__file__)
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Exit:
 
 
 class Process:
-    """A command under way. It ends within a second of this process's death, whatever it has forked with it."""
+    """A command under way. It ends within a second of this process's death, and with it all that it has forked."""
 
     def __init__(
         self,
@@ -60,22 +61,17 @@ class Process:
         self._oom_kills = oom_kills()
         self._members: list[int] = []
         self._scanned = 0.0
-        self._watch = subprocess.Popen(WATCH, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, process_group=0)
-        try:
-            with _affinity(cpus):
-                self._command = subprocess.Popen(
-                    command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.STDOUT,
-                    env={**os.environ, **environment},
-                    process_group=self._watch.pid,  # Ctrl-C reaches us alone, and what it forks is killed with it
-                )
-        except BaseException:
-            self._kill_group()
-            raise
-        assert self._command.stdout is not None
-        self._tail = _Tail(self._command.stdout)
+        with _affinity(cpus):
+            self._keeper = subprocess.Popen(
+                [*KEEPER, *command],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **environment},
+                process_group=0,  # Ctrl-C reaches us alone
+            )
+        assert self._keeper.stdout is not None
+        self._tail = _Tail(self._keeper.stdout)
 
     @property
     def seconds(self) -> float:
@@ -90,35 +86,32 @@ class Process:
     def wait(self, seconds: float) -> Exit | None:
         """Give it `seconds` to end, and see to its limits; how it ended, None while it runs."""
         with suppress(subprocess.TimeoutExpired):
-            self._command.wait(seconds)
+            self._keeper.wait(seconds)
         verdict = None
-        if self._command.poll() is None:
+        if self._keeper.poll() is None:
             verdict = self._broken()
             if verdict is None and (self.asked is None or time.monotonic() < self.asked + GRACE_SECONDS):
                 return None
         self.kill()
-        if self._command.returncode == -signal.SIGKILL and verdict is None and oom_kills() > self._oom_kills:
+        if self._keeper.returncode == -signal.SIGKILL and verdict is None and oom_kills() > self._oom_kills:
             verdict = "oom", "killed by the system for want of memory"
-        return Exit(self._command.returncode, verdict, self._tail.text, self.seconds)
+        return Exit(self._keeper.returncode, verdict, self._tail.text, self.seconds)
 
     def ask(self) -> None:
         """Ask it to stop; it is killed GRACE_SECONDS later."""
         if self.asked is None:
             self.asked = time.monotonic()
-            self._command.terminate()
+            self._keeper.terminate()
 
     def kill(self) -> None:
         """Kill what is left: the command and all that it forked."""
-        self._kill_group()
-        self._command.wait()
+        assert self._keeper.stdin is not None
+        self._keeper.stdin.close()
+        with suppress(subprocess.TimeoutExpired):  # something that cannot be killed
+            self._keeper.wait(GRACE_SECONDS)
+        self._keeper.kill()
+        self._keeper.wait()
         self._tail.close()
-
-    def _kill_group(self) -> None:
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._watch.pid, signal.SIGKILL)
-        self._watch.wait()
-        assert self._watch.stdin is not None
-        self._watch.stdin.close()
 
     def _broken(self) -> tuple[str, str] | None:
         """Status and reason where a limit is broken."""
@@ -128,20 +121,10 @@ class Process:
         if most is None:
             return None
         if time.monotonic() > self._scanned + RESCAN_SECONDS:
-            self._members, self._scanned = members(self._watch.pid), time.monotonic()
+            self._members, self._scanned = keeper.descendants(self._keeper.pid), time.monotonic()
         if (used := resident(self._members)) <= most:
             return None
         return "oom", f"killed at {used / GIGABYTE:.2f} GB of memory, above its limit of {most / GIGABYTE:.2f} GB"
-
-
-def members(group: int) -> list[int]:
-    """The processes of a process group."""
-    found = []
-    for path in PROC.glob("[0-9]*/stat"):
-        with suppress(OSError, IndexError):  # it has just ended
-            if int(path.read_text().rpartition(")")[2].split()[2]) == group:
-                found.append(int(path.parent.name))
-    return found
 
 
 def resident(processes: Iterable[int]) -> int:

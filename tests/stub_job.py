@@ -89,13 +89,11 @@ def misbehave(mode: str, results: Path) -> None:
             os.write(1, b"about to hang\n")
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             ctypes.CDLL(None).sleep(600)
-        case "fork":
-            child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"])
-            (results / "grandchild").write_text(str(child.pid))
+        case "fork" | "escape":
+            leave(results, escape=mode == "escape")
             time.sleep(600)
-        case "orphan":
-            child = subprocess.Popen([sys.executable, "-S", "-c", "import time; time.sleep(600)"])
-            (results / "grandchild").write_text(str(child.pid))
+        case "orphan" | "daemon":
+            leave(results, escape=mode == "daemon")
         case "loud":
             line = b"x" * 99_999 + b"\n"
             for _ in range(1000):
@@ -106,10 +104,23 @@ def misbehave(mode: str, results: Path) -> None:
                 kept.append(b"x" * 10_000_000)
         case "share":
             script = "kept = b'x' * 200_000_000; import time; time.sleep(600)"
-            children = [subprocess.Popen([sys.executable, "-S", "-c", script]) for _ in range(2)]
+            command = [sys.executable, "-S", "-c", script]
+            children = [subprocess.Popen(command, start_new_session=escape) for escape in (False, True)]
             children[0].wait()
         case "slow":
             time.sleep(1.0)
+
+
+def leave(results: Path, escape: bool) -> None:
+    """Start a process that sleeps; `escape`: in a session of its own, its parent gone, as daemons do."""
+    fork = "os.fork() and os._exit(0); " if escape else ""
+    script = f"import os, time; {fork}print(os.getpid(), flush=True); time.sleep(600)"
+    command = [sys.executable, "-S", "-c", script]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=escape)
+    assert child.stdout is not None
+    record.write_over(results / "grandchild", child.stdout.readline())
+    if escape:
+        child.wait()
 
 
 if __name__ == "__main__":

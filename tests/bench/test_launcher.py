@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from bench import env, launcher, lease, plan, process, record
+from bench import env, keeper, launcher, lease, plan, process, record
 from bench.launcher import Job, cpu_sets, explain, sweep
 from bench.process import Exit, Limits
 from bench.record import BadInput
@@ -75,9 +75,8 @@ def test_each_job_leaves_a_record_and_a_line(tmp_path: Path) -> None:
 
 def test_jobs_run_in_processes_of_their_own_one_after_the_other(tmp_path: Path) -> None:
     run(job(tmp_path, seed=0), job(tmp_path, seed=1))
-    (_, _, a, parent), (_, _, b, _) = started(tmp_path)
-    assert len({a, b, str(os.getpid())}) == 3
-    assert parent == str(os.getpid())
+    (a, parent), (b, other) = (row[2:] for row in started(tmp_path))
+    assert len({a, b, parent, other, str(os.getpid())}) == 5
 
 
 def test_a_job_with_a_record_is_not_started(tmp_path: Path) -> None:
@@ -139,19 +138,29 @@ def within(seconds: float, results: Path, first: Job, *others: Job, limit: float
     raise AssertionError(f"ended {took} s after its start, with a limit of {limit} s")
 
 
-@pytest.mark.parametrize("mode", ["hang", "fork"])
+@pytest.mark.parametrize("mode", ["hang", "fork", "escape"])
 def test_the_limit_is_kept(mode: str, tmp_path: Path) -> None:
     statuses = within(5.0, tmp_path, job(tmp_path, mode, limit=2.0), job(tmp_path))
     assert statuses == ["timeout", "ok"]
     reason = record.read(job(tmp_path, mode).path)["reason"]
     assert reason == ("killed after 2 s: about to hang" if mode == "hang" else "killed after 2 s")
-    if mode == "fork":
+    if mode != "hang":
         assert not alive(int((tmp_path / "grandchild").read_text()))
 
 
-def test_what_a_job_leaves_running_is_killed(tmp_path: Path) -> None:
-    assert run(job(tmp_path, "orphan"))[0] == ["ok"]
-    wait_for(lambda: not alive(int((tmp_path / "grandchild").read_text())))
+@pytest.mark.parametrize("mode", ["orphan", "daemon"])
+def test_what_a_job_leaves_running_is_killed(mode: str, tmp_path: Path) -> None:
+    assert run(job(tmp_path, mode))[0] == ["ok"]
+    assert not alive(int((tmp_path / "grandchild").read_text()))
+
+
+def test_a_job_of_a_keeper_that_is_killed_dies(tmp_path: Path) -> None:
+    process = begin_sweep(tmp_path, "hang:0")
+    pid, parent = map(int, started(tmp_path)[0][2:])
+    os.kill(parent, signal.SIGKILL)
+    wait_for(lambda: not alive(pid), seconds=2.0)
+    out, _ = process.communicate(timeout=30)
+    assert "ended by SIGKILL from outside" in out
 
 
 def test_a_job_may_print_without_end(tmp_path: Path) -> None:
@@ -175,7 +184,10 @@ def test_memory_is_read_from_the_system() -> None:
     block = b"x" * 50_000_000
     grown = process.resident([os.getpid(), 999_999_999]) - mine
     assert 40e6 < grown < 70e6, len(block)
-    assert os.getpid() in process.members(os.getpgrp())
+    child = subprocess.Popen([sys.executable, "-S", "-c", "input()"], stdin=subprocess.PIPE)
+    assert child.pid in keeper.descendants(os.getpid())
+    assert os.getpid() in keeper.descendants(os.getppid())
+    child.communicate(b"\n")
     assert 1e8 < (process.memory_allowed() or 0) < 1e14
 
 
@@ -375,8 +387,9 @@ def test_a_job_dies_with_its_launcher(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
 
 
-def test_what_a_job_has_forked_dies_with_the_launcher(tmp_path: Path) -> None:
-    process = begin_sweep(tmp_path, "fork:0")
+@pytest.mark.parametrize("mode", ["fork", "escape"])
+def test_what_a_job_has_forked_dies_with_the_launcher(mode: str, tmp_path: Path) -> None:
+    process = begin_sweep(tmp_path, f"{mode}:0")
     wait_for((tmp_path / "grandchild").exists)
     pids = [int(started(tmp_path)[0][2]), int((tmp_path / "grandchild").read_text())]
     assert all(map(alive, pids))
@@ -398,7 +411,7 @@ def test_one_ctrl_c_finishes_the_running_job(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_twice_stops_now(number: signal.Signals, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    process = begin_sweep(tmp_path, "fork:0", "ok:1")
+    process = begin_sweep(tmp_path, "escape:0", "ok:1")
     wait_for((tmp_path / "grandchild").exists)
     begin = time.monotonic()
     process.send_signal(number)
