@@ -18,8 +18,9 @@ setup: $(READY) ## set up .venv with the pinned dependencies
 $(READY): requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "cnf-ot-bench needs Python 3.11 to 3.13, not %d.%d: try make PYTHON=python3.11" % sys.version_info[:2])'
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
-	@echo "installing the pinned dependencies into $(VENV)"
+	@echo "setting up $(VENV), which takes about two minutes: 1 of 2, torch"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements.txt)"
+	@echo "setting up $(VENV): 2 of 2, the other $$(grep '==' requirements.txt | grep -vc '^torch==') packages"
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check $(PINS)
 	@touch $@
 
