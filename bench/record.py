@@ -39,6 +39,8 @@ STATUSES = {
     "not_installed": "a package that the solver needs is missing",
 }
 
+CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
+
 FINE = ("ok", "unfit")  # what a sweep may hold and still have succeeded
 
 COST = {
@@ -113,8 +115,11 @@ def flat(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def key(config: Mapping[str, Any]) -> str:
     """Sixteen hex digits of the SHA-256 of the canonical JSON of `config`."""
-    text = json.dumps(_plain(config), sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return _key_of_plain(_plain(config))
+
+
+def _key_of_plain(config: Mapping[str, Any]) -> str:
+    return hashlib.sha256(CANONICAL.encode(config).encode()).hexdigest()[:16]
 
 
 def new(config: Mapping[str, Any], status: str, reason: str, started: str, **parts: Any) -> Record:
@@ -235,14 +240,14 @@ def alive(pid: str) -> bool:
 
 
 def read(path: Path) -> Record:
-    """Read one record. Raises RecordError for anything that is not one."""
+    """Read one record. Raises RecordError for anything that is not one, or whose configuration was edited since."""
     try:
         record = json.loads(path.read_bytes(), parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{path}: not a record ({error})") from None
     try:
         check(record)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RecordError(f"{path}: {error}") from None
     if path.stem != record["key"]:
         raise RecordError(f"{path}: holds the record of key {record['key']}")
@@ -297,6 +302,9 @@ def check(record: Any) -> None:
         part = record["config"].get(name)
         if not isinstance(part, dict) or not isinstance(part.get("_target_"), str):
             raise ValueError(f"config names no {name}")
+    for name in ("budget", "validation", "evaluate"):
+        if not isinstance(record["config"].get(name, {}), dict):
+            raise ValueError(f"config {name} is not a dict")
     if "seed" not in record["config"]:
         raise ValueError("config names no seed")
     for name, value in record["metrics"].items():
@@ -305,6 +313,8 @@ def check(record: Any) -> None:
     for name, value in record["certificates"].items():
         if not isinstance(value, dict) or set(value) != {"value", "limit", "ok"}:
             raise ValueError(f"certificate {name} is not {{value, limit, ok}}")
+    if record["key"] != (own := _key_of_plain(record["config"])):
+        raise ValueError(f"its configuration was edited: the key of it is {own}, not {record['key']}")
 
 
 def finite(value: Any) -> bool:

@@ -64,7 +64,7 @@ def make(
     certificates |= {name: {"value": 1.0, "limit": 1e-2, "ok": False} for name in failed}
     return {
         "schema": record.SCHEMA,
-        "key": record.key({**full, "env": env, "status": status}),
+        "key": record.key(full),
         "config": full,
         "status": status,
         "reason": reason,

@@ -205,6 +205,36 @@ def test_files_that_are_no_records_are_named_and_left_out(content: bytes, tmp_pa
     assert bad.exists()
 
 
+def test_a_record_whose_configuration_was_edited_is_named_and_left_out(tmp_path: Path) -> None:
+    one = made()
+    edited = {**one, "config": {**one["config"], "solver": {**one["config"]["solver"], "lr": 0.5}}}
+    path = tmp_path / f"{one['key']}.json"
+    path.write_text(json.dumps(edited))
+    records, (problem,) = read_all([tmp_path])
+    assert records == []
+    assert problem == (
+        f"{path}: its configuration was edited: the key of it is {key(edited['config'])}, not {one['key']}"
+    )
+    with pytest.raises(ValueError, match="was edited"):
+        write(tmp_path, edited)
+    path.write_text(json.dumps({**one, "reason": "edited"}))
+    assert read(path)["reason"] == "edited", "the key tells of nothing else"
+
+
+def test_the_reference_records_are_those_of_their_configurations() -> None:
+    folders = [path for path in (Path(__file__).parents[2] / "results" / "reference").iterdir() if path.is_dir()]
+    records, problems = read_all(folders)
+    assert problems == []
+    assert len(records) > 50
+
+
+@pytest.mark.parametrize("part", ["budget", "validation", "evaluate"])
+def test_a_part_of_the_configuration_that_has_no_fields_is_refused(part: str) -> None:
+    config = {**made()["config"], part: 3}
+    with pytest.raises(ValueError, match=f"config {part} is not a dict"):
+        check(new(config, "ok", "schedule", "2000-01-01"))
+
+
 def test_a_record_under_another_name_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "0123456789abcdef.json"
     path.write_text(json.dumps(made()))
