@@ -1,7 +1,7 @@
 """The record of one run: its schema, its key, and a store that never holds half a record.
 
     {schema, key, config{solver{_target_, version, ...}, dataset{...}, budget{...}, validation{...},
-            evaluate{seconds}, seed, dtype, device, threads},
+            evaluate{seconds}, seed, dtype, device, threads, tuning{trials, seconds} where a search found the settings},
      status, reason, metrics{name: number|null}, certificates{name: {value, limit, ok}},
      cost{...}, trace[{step, seconds, loss, ..., valid_nll}], env{...}, started}
 

@@ -27,6 +27,7 @@ from bench.record import BadInput, Record
 
 if TYPE_CHECKING:  # imported where they are used: --help does without
     from bench.launcher import Job
+    from hydra_plugins.isolated import IsolatedLauncher
 
 OWN = ("failed", "status", "key", "results")
 CONF = Path(__file__).parent / "conf"
@@ -90,22 +91,22 @@ def names(own: Mapping[str, str], word: str) -> list[str]:
 def words(config: Mapping[str, Any]) -> list[str]:
     """The overrides that make the cell of this `config`, whatever the published settings and defaults are by now."""
     given = ["~solver", "~dataset", "tuned=none"]
-    given += [f"+{name}={value(_fields(config[name]))}" for name in ("solver", "dataset")]
+    given += [f"+{name}={value(fields_of(config[name]))}" for name in ("solver", "dataset")]
     for name, part in config.items():
-        if name in ("budget", "validation", "evaluate"):
+        if name in ("budget", "validation", "evaluate", "tuning"):
             given += [f"{name}.{field}={value(one)}" for field, one in part.items()]
         elif name not in ("solver", "dataset"):
             given.append(f"{name}={value(part)}")
     return given
 
 
-def _fields(described: Any) -> Any:
+def fields_of(described: Any) -> Any:
     """What record.describe was given: without the versions, which are no fields."""
     if isinstance(described, list):
-        return [_fields(part) for part in described]
+        return [fields_of(part) for part in described]
     if not isinstance(described, Mapping):
         return described
-    return {k: _fields(v) for k, v in described.items() if not (k == "version" and "_target_" in described)}
+    return {k: fields_of(v) for k, v in described.items() if not (k == "version" and "_target_" in described)}
 
 
 def value(given: Any) -> str:
@@ -127,24 +128,7 @@ def value(given: Any) -> str:
 
 def run(cells: Mapping[str, Sequence[str]], others: Sequence[str]) -> list[str]:
     """Run the cells, each by its overrides and `others`; the status of each. Raises BadInput and launcher.Stopped."""
-    import hydra
-    from hydra import compose, initialize_config_dir
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.errors import HydraException
-
-    from bench.run import lenient
-
-    try:
-        others = [word for given in others for word in lenient(given)]  # as on the command line of bench.run
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            cfg = compose("config", list(others), return_hydra_config=True)
-            launcher = hydra.utils.instantiate(cfg.hydra.launcher)
-            loader = GlobalHydra.instance().hydra.config_loader  # type: ignore[union-attr]
-            launcher.setup(hydra_context=SimpleNamespace(config_loader=loader), task_function=None, config=cfg)
-            given = [word for word in others if not word.lstrip("+~").startswith("hydra")]
-            jobs: list[Job] = launcher.jobs([[*overrides, *given] for overrides in cells.values()])
-    except HydraException as error:
-        raise BadInput(str(error).splitlines()[0]) from None
+    launcher, jobs = jobs_of(list(cells.values()), others)
     same = []
     for job, key in zip(jobs, cells, strict=True):
         if (now := record.key(job.config)) == key:
@@ -152,6 +136,29 @@ def run(cells: Mapping[str, Sequence[str]], others: Sequence[str]) -> list[str]:
         else:
             print(f"{key} ({job.title}) is another cell by now, {now}: its record stays as it is", flush=True)
     return launcher.sweep(same)
+
+
+def jobs_of(cells: Sequence[Sequence[str]], others: Sequence[str]) -> "tuple[IsolatedLauncher, list[Job]]":
+    """The launcher that `others` ask for, and its job for each cell, by its overrides and `others`. Raises BadInput."""
+    import hydra
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from bench.run import lenient, one_line
+
+    try:
+        others = [word for given in others for word in lenient(given)]  # as on the command line of bench.run
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            cfg = compose("config", list(others), return_hydra_config=True)
+            launcher: IsolatedLauncher = hydra.utils.instantiate(cfg.hydra.launcher)
+            loader = GlobalHydra.instance().hydra.config_loader  # type: ignore[union-attr]
+            launcher.setup(hydra_context=SimpleNamespace(config_loader=loader), task_function=None, config=cfg)
+            given = [word for word in others if not word.lstrip("+~").startswith("hydra")]
+            return launcher, launcher.jobs([[*overrides, *given] for overrides in cells])
+    except (HydraException, OmegaConfBaseException) as error:
+        raise BadInput(one_line(error)) from None
 
 
 def supersede_all(fresh: Path, runs: Path) -> None:

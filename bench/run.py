@@ -207,7 +207,21 @@ def identity(cfg: DictConfig, solver: Any, dataset: Any) -> dict[str, Any]:
         "dtype": _dtype(cfg.dtype),
         "device": device_type(cfg.device),
         "threads": env.threads_allowed() if cfg.threads is None else _whole("threads", cfg.threads, 1),
+        **_tuning(cfg),
     }
+
+
+def _tuning(cfg: DictConfig) -> dict[str, Any]:
+    """The budget of the search that found the settings; without one no part of the key. Raises BadInput."""
+    from bench.search import Tuning
+
+    given = _plain(cfg.tuning)
+    if not any(part is not None for part in given.values()):
+        return {}
+    try:
+        return {"tuning": dataclasses.asdict(Tuning(**given))}
+    except (TypeError, ValueError) as error:
+        raise BadInput(f"tuning: {error}") from None
 
 
 def limits(cfg: DictConfig) -> "tuple[Budget, Validation]":

@@ -34,6 +34,7 @@ def crashed(results: Path, *overrides: str) -> record.Record:
         ("solver=otflow", "dataset=moons", "budget.seconds=0.5", "threads=1", "dtype=float64"),
         ("solver=ffjord", "dataset=digits", "seed=3", "validation.rows=7", "evaluate.seconds=1e-5"),
         ("solver=moments", "dataset=gaussians", "dataset.dim=3", "budget.target=-2.5"),
+        ("tuning.trials=20", "tuning.seconds=30"),
         ("tuned=none", "~solver", "++solver._target_=tests.stubs.Decay", "++solver.marker='a \\'b\\' {c}, é'"),
     ],
 )

@@ -127,7 +127,7 @@ def test_why_two_keys_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "begins 2 keys" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("module", ["bench.status", "bench.rerun", "bench.why"])
+@pytest.mark.parametrize("module", ["bench.status", "bench.rerun", "bench.why", "bench.tune"])
 def test_help_is_quick_and_without_torch(module: str) -> None:
     heavy = "{'torch', 'pandas', 'hydra', 'solvers', 'datasets'}"
     code = f"import {module} as m, sys; m.main(['--help']); sys.exit(bool({heavy} & set(sys.modules)))"
