@@ -128,7 +128,8 @@ def value(given: Any) -> str:
 
 def run(cells: Mapping[str, Sequence[str]], others: Sequence[str]) -> list[str]:
     """Run the cells, each by its overrides and `others`; the status of each. Raises BadInput and launcher.Stopped."""
-    launcher, jobs = jobs_of(list(cells.values()), others)
+    launcher, given = launcher_for(others)
+    jobs = jobs_of(launcher, [[*overrides, *given] for overrides in cells.values()])
     same = []
     for job, key in zip(jobs, cells, strict=True):
         if (now := record.key(job.config)) == key:
@@ -138,15 +139,14 @@ def run(cells: Mapping[str, Sequence[str]], others: Sequence[str]) -> list[str]:
     return launcher.sweep(same)
 
 
-def jobs_of(cells: Sequence[Sequence[str]], others: Sequence[str]) -> "tuple[IsolatedLauncher, list[Job]]":
-    """The launcher that `others` ask for, and its job for each cell, by its overrides and `others`. Raises BadInput."""
+def launcher_for(others: Sequence[str]) -> "tuple[IsolatedLauncher, list[str]]":
+    """The launcher that the words `others` ask for, and those of them that its cells take. Raises BadInput."""
     import hydra
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
 
-    from bench.run import lenient, one_line
+    from bench.run import lenient
 
     try:
         others = [word for given in others for word in lenient(given)]  # as on the command line of bench.run
@@ -155,9 +155,20 @@ def jobs_of(cells: Sequence[Sequence[str]], others: Sequence[str]) -> "tuple[Iso
             launcher: IsolatedLauncher = hydra.utils.instantiate(cfg.hydra.launcher)
             loader = GlobalHydra.instance().hydra.config_loader  # type: ignore[union-attr]
             launcher.setup(hydra_context=SimpleNamespace(config_loader=loader), task_function=None, config=cfg)
-            given = [word for word in others if not word.lstrip("+~").startswith("hydra")]
-            return launcher, launcher.jobs([[*overrides, *given] for overrides in cells])
-    except (HydraException, OmegaConfBaseException) as error:
+    except HydraException as error:
+        raise BadInput(str(error).splitlines()[0]) from None
+    return launcher, [word for word in others if not word.lstrip("+~").startswith("hydra")]
+
+
+def jobs_of(launcher: "IsolatedLauncher", cells: Sequence[Sequence[str]]) -> "list[Job]":
+    """The cells of these overrides. Raises BadInput."""
+    from hydra.errors import HydraException
+
+    from bench.run import one_line
+
+    try:
+        return launcher.jobs(cells)
+    except HydraException as error:
         raise BadInput(one_line(error)) from None
 
 

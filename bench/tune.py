@@ -36,7 +36,7 @@ from rich.text import Text
 from bench import forecast, record
 from bench.names import CONF
 from bench.record import BadInput, Record
-from bench.rerun import fields_of, jobs_of, value
+from bench.rerun import fields_of, jobs_of, launcher_for, value
 from bench.search import Tuning, draw, space_of
 
 if TYPE_CHECKING:  # imported where they are used: --help does without
@@ -140,7 +140,8 @@ def tune(own: Mapping[str, str], others: Sequence[str], console: Console) -> int
     turns = [(search, k) for k in range(searches[0].tuning.trials) for search in searches]
     common = [f"budget.seconds={searches[0].tuning.seconds}", f"seed={searches[0].seed}"]
     common += [f"evaluate.seconds={JUDGING_SECONDS}", *others, f"results={value(own['results'])}"]
-    launcher, jobs = jobs_of([search.cell(k) for search, k in turns], common)
+    launcher, given = launcher_for(common)
+    jobs = jobs_of(launcher, [[*search.cell(k), *given] for search, k in turns])
     if own["plan"] == "true":
         cells = [forecast.Cell(job.config, job.runs, job.checkpoint) for job in jobs]
         for line in forecast.lines(cells, forecast.past({job.runs for job in jobs}), launcher.at_once):

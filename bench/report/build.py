@@ -25,6 +25,7 @@ from bench.report import (
     tables,
     transport,
     transport_figures,
+    work_precision,
 )
 from bench.report.figures import Drawn
 from bench.report.lint import Group
@@ -50,7 +51,7 @@ def report(options: Options) -> int:
         made = [*tables.all_of(group, options.reference), *transport.all_of(group, options.reference)]
         made += convergence.all_of(group)
         shown, unread = figures.pictures_of(group.frame, options.reference)
-        drawn = figures.all_of(group, shown, options.reference)
+        drawn = [*figures.all_of(group, shown, options.reference), *work_precision.all_of(group, options.reference)]
         drawn += transport_figures.all_of(group, shown, options.reference)
         problems += [*group.problems, *unread]
         show_group(group, made, console)

@@ -8,7 +8,7 @@ settings cost to find), `budget_seconds`, `commit`, `started`, `cell` (the confi
 `failed` (names of failed certificates), `test_rows` (of the whole test set; where no record tells, the most that any
 run evaluated), `family` and `dim` (of a dataset that comes in several dimensions, else its name and NaN), `curve` (a
 Curve), `subsampled` (which stored rows were left out: "10 of 50 rows of the source"; empty where none were),
-`work_precision` (of bench.accuracy: pairs of seconds and error), and every metric and cost of the record under its own
+`work_precision` (of bench.accuracy: effort, seconds and error), and every metric and cost of the record under its own
 name, NaN where absent.
 """
 
@@ -231,10 +231,10 @@ def _numbers(values: list[Any]) -> np.ndarray:
     return np.array([_number(value) for value in values], dtype=float)
 
 
-def _points(given: Any) -> list[tuple[float, float]]:
-    """Seconds and error of each effort, where both are numbers."""
+def _points(given: Any) -> list[tuple[float, float, float]]:
+    """Effort, seconds and error, where all are numbers."""
     rows = [row for row in given if isinstance(row, Mapping)] if isinstance(given, list) else []
-    points = [(_number(row.get("seconds")), _number(row.get("error"))) for row in rows]
+    points = [(_number(row.get("effort")), _number(row.get("seconds")), _number(row.get("error"))) for row in rows]
     return [point for point in points if not math.isnan(sum(point))]
 
 
