@@ -152,7 +152,7 @@ def launcher_for(others: Sequence[str]) -> "tuple[IsolatedLauncher, list[str]]":
         others = [word for given in others for word in lenient(given)]  # as on the command line of bench.run
         with initialize_config_dir(str(CONF), version_base="1.3"):
             cfg = compose("config", list(others), return_hydra_config=True)
-            launcher: IsolatedLauncher = hydra.utils.instantiate(cfg.hydra.launcher)
+            launcher = hydra.utils.instantiate(cfg.hydra.launcher)
             loader = GlobalHydra.instance().hydra.config_loader  # type: ignore[union-attr]
             launcher.setup(hydra_context=SimpleNamespace(config_loader=loader), task_function=None, config=cfg)
     except HydraException as error:

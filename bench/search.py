@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from omegaconf import OmegaConf
-from yaml import YAMLError
+from yaml import YAMLError  # type: ignore[import-untyped]
 
 from bench.names import CONF
 from bench.record import BadInput, finite

@@ -49,9 +49,9 @@ def report(options: Options) -> int:
     parts = []
     for group in groups:
         made = [*tables.all_of(group, options.reference), *transport.all_of(group, options.reference)]
-        made += convergence.all_of(group)
+        made += [*work_precision.equal_accuracy(group, options.reference), *convergence.all_of(group)]
         shown, unread = figures.pictures_of(group.frame, options.reference)
-        drawn = [*figures.all_of(group, shown, options.reference), *work_precision.all_of(group, options.reference)]
+        drawn = [*figures.all_of(group, shown, options.reference), *work_precision.figures(group, options.reference)]
         drawn += transport_figures.all_of(group, shown, options.reference)
         problems += [*group.problems, *unread]
         show_group(group, made, console)

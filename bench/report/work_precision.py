@@ -1,19 +1,21 @@
-"""The work-precision figure: the error of a log-density against the seconds it takes, over efforts (bench.accuracy)."""
+"""Work and precision of log-densities (bench.accuracy): error against seconds, and seconds at equal accuracy."""
 
 import math
 from collections import defaultdict
 from collections.abc import Iterator
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from bench.report import tables
+from bench.report import lint, tables
 from bench.report.axes import logarithmic
 from bench.report.figures import WIDTH, Drawn, legend, style
 from bench.report.frame import by_reference
 from bench.report.lint import Group
+from bench.report.render import NOTHING, Cell, Table
 
 AIM = 0.01  # nat: bench.accuracy.TOLERANCE, which would bring torch along
 FLOOR = 1e-7  # nat: the least error that is told apart
@@ -22,7 +24,7 @@ ROWS = 1000  # points that the seconds are for
 VOID = "0.7"  # the grey of what failed a certificate
 
 
-def all_of(group: Group, reference: str) -> Iterator[Drawn]:
+def figures(group: Group, reference: str) -> Iterator[Drawn]:
     """The figure of a group, a panel for each problem on which any density is integrated; none without one."""
     shown = {str(name): part for name, part in group.frame.groupby("dataset") if _integrated(part)}
     if not shown:
@@ -41,10 +43,39 @@ def all_of(group: Group, reference: str) -> Iterator[Drawn]:
     legend(figure, axes, reference)
     caption = (
         "Mean absolute error of the log-density against a fine integration over the seconds of its evaluation, at an "
-        "eighth to twice the effort of the solver's own setting (filled); medians over seeds. Grey line: where inference "
-        f"is compared, {AIM} nat. At the bottom: densities that integrate nothing. Grey: failed a certificate."
+        "eighth to twice the effort of the solver's own setting (filled); medians over seeds. Grey line: inference is "
+        f"compared at {AIM} nat. At the bottom: densities that integrate nothing. Grey: failed a certificate."
     )
     yield Drawn(f"work_precision{group.suffix}", figure, caption)
+
+
+def equal_accuracy(group: Group, reference: str) -> Iterator[Table]:
+    """Seconds of each solver's density at equal accuracy, a row for each problem; none where no record tells."""
+    frame = group.frame[(group.frame["status"] == "ok") & group.frame["work_precision"].map(bool)]
+    if frame.empty:
+        return
+    solvers = by_reference(frame["solver"], reference)
+    rows = [
+        (str(name), [_accurate(part[part["solver"] == solver]) for solver in solvers])
+        for name, part in frame.groupby("dataset")
+    ]
+    notes = (
+        f"Seconds for {ROWS:,} points at the least effort from which on the mean error is within {AIM} nat of a fine "
+        "integration; in brackets that effort over the solver's own. Medians over seeds.",
+    )
+    title = "Inference at equal accuracy"
+    yield lint.admitted(group, Table(f"equal_accuracy{group.suffix}", title, "problem", solvers, rows, notes))
+
+
+def _accurate(runs: pd.DataFrame) -> Cell:
+    if runs.empty:
+        return NOTHING
+    best = tables.best_setting(runs)
+    if best["accurate_seconds"].isna().any():
+        return Cell("not within")
+    seconds = float((best["accurate_seconds"] * ROWS / best["accurate_rows"]).median())
+    effort = f" ({best['accurate_effort'].median():g})"
+    return Cell(tables.significant(seconds) + effort, seconds, void=tables.is_void(best, tables.DENSITY))
 
 
 def curve(runs: pd.DataFrame) -> np.ndarray:
@@ -83,7 +114,8 @@ def _solver(axis: Axes, runs: pd.DataFrame, solver: str) -> None:
     look = style(solver)
     colour = VOID if tables.is_void(runs, tables.DENSITY) else look.colour
     effort, seconds, error = points[:, 0], points[:, 1], np.maximum(points[:, 2], FLOOR)
-    own, shape = effort == OWN, {"marker": look.marker, "markersize": 4, "linestyle": look.line, "linewidth": 1}
+    own = effort == OWN
+    shape: dict[str, Any] = {"marker": look.marker, "markersize": 4, "linestyle": look.line, "linewidth": 1}
     axis.plot(seconds, error, color=colour, fillstyle="none", **shape)
     axis.plot(seconds[own], error[own], color=colour, **shape)
     axis.plot([], [], color=look.colour, label=solver, **shape)  # of the legend: no panel's grey

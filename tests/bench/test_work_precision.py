@@ -23,7 +23,7 @@ def run(solver, seed, given, dataset="8gaussians", rows=2000, **more):
 def drawn(records):
     figures.use_theme()
     (group,) = lint.groups(frame.of(records))
-    return list(work_precision.all_of(group, "otflow"))
+    return list(work_precision.figures(group, "otflow"))
 
 
 def test_the_aim_is_that_of_the_comparison():
@@ -41,6 +41,30 @@ def test_medians_over_seeds_for_1000_points_at_efforts_that_no_run_broke_down_at
     assert found[:, 2] == pytest.approx(2e-3 * efforts**-4)
     mute = run("otflow", 3, None)
     assert work_precision.curve(frame.of([*runs, mute])) == pytest.approx(found), "no density, no say"
+
+
+def test_seconds_at_equal_accuracy():
+    def accurate(solver, seed, seconds, effort, dataset="moons", **more):
+        cost = {"accurate_seconds": seconds, "accurate_effort": effort, "accurate_rows": 500}
+        made = run(solver, seed, points(1e-3, 4), dataset, **more)
+        return made | {"cost": {**made["cost"], **cost}}
+
+    records = [accurate("otflow", s, seconds, 0.5) for s, seconds in enumerate((0.01, 0.02, 0.9))]
+    records += [
+        accurate("ffjord", 0, 0.1, 1.0),
+        accurate("ffjord", 1, None, None),
+        accurate("rnode", 0, 1e-4, 2.0, "rings"),
+    ]
+    records += [accurate("cfm", 0, 0.1, 1.0, failed=["density_integral"])]
+    (group,) = lint.groups(frame.of(records))
+    (table,) = work_precision.equal_accuracy(group, "otflow")
+    assert table.columns == ["otflow", "cfm", "ffjord", "rnode"]
+    assert {name: [str(cell) for cell in cells] for name, cells in table.rows} == {
+        "moons": ["0.0400 (0.5)", "0.200 (1)†", "not within", "–"],
+        "rings": ["–", "–", "–", "2.0e-4 (2)"],
+    }
+    (group,) = lint.groups(frame.of(fake.sweep(1)))
+    assert list(work_precision.equal_accuracy(group, "otflow")) == []
 
 
 def test_nothing_is_drawn_where_nothing_is_integrated():
