@@ -136,8 +136,7 @@ def main(arguments: Sequence[str]) -> int:
 def tune(own: Mapping[str, str], others: Sequence[str], console: Console) -> int:
     """Run all searches, their solvers in turn, and show each; the exit code. Raises BadInput and launcher.Stopped."""
     searches = searches_of(own, others)
-    # in turn, so that a machine that slows down slows all solvers alike
-    turns = [(search, k) for k in range(searches[0].tuning.trials) for search in searches]
+    turns = in_turn(searches)
     common = [f"budget.seconds={searches[0].tuning.seconds}", f"seed={searches[0].seed}"]
     common += [f"evaluate.seconds={JUDGING_SECONDS}", *others, f"results={value(own['results'])}"]
     launcher, given = launcher_for(common)
@@ -167,6 +166,11 @@ def searches_of(own: Mapping[str, str], others: Sequence[str]) -> list[Search]:
         raise BadInput(f"trials=, seconds= and seed= are the budget and seed of a search: {error}") from None
     pairs = [(solver, dataset) for dataset in own["dataset"].split(",") for solver in own["solver"].split(",")]
     return [Search.of(solver, dataset, tuning, seed, others) for solver, dataset in dict.fromkeys(pairs)]
+
+
+def in_turn(searches: Sequence[Search]) -> list[tuple[Search, int]]:
+    """The trials of all searches: first each one's first, as a machine that slows down should slow all alike."""
+    return [(search, k) for k in range(searches[0].tuning.trials) for search in searches]
 
 
 def read(job: "Job") -> Record | None:
