@@ -16,6 +16,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 PROC = Path("/proc")
@@ -25,7 +26,12 @@ PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # <linux/prctl.h>
 def main(command: Sequence[str]) -> NoReturn:
     """Run `command` and end as it does."""
     begun: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, frame: [os.kill(process, number) for process in begun])
+
+    def pass_on(number: int, frame: FrameType | None) -> None:
+        for process in begun:
+            os.kill(process, number)
+
+    signal.signal(signal.SIGTERM, pass_on)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     begun.append(process := _start(command))
     threading.Thread(target=_watch, args=(process,), daemon=True).start()
@@ -70,7 +76,7 @@ def _start(command: Sequence[str]) -> int:
         os.setpgid(0, 0)
         _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.execvp(command[0], command)
+        os.execvp(command[0], list(command))
     finally:
         os._exit(127)
 
