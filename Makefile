@@ -53,7 +53,7 @@ lint: $(READY) ## ruff and mypy
 report: $(READY) ## records to tables, figures and results/report/index.html
 	@$(BIN)/python -m bench.report $(RUN)
 
-data: $(READY) ## fetch the five standard tabular sets (RUN=power for one)
+data: $(READY) ## fetch the five standard tabular sets and MNIST (RUN=power for one)
 	@$(BIN)/python -m datasets.download $(or $(RUN),all)
 
 lock: $(READY) ## write requirements.lock anew after a change of requirements.txt (needs uv)

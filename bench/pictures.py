@@ -1,4 +1,4 @@
-"""What the figures of a two-dimensional problem are drawn from: one small .npz file a run.
+"""What the figures of a two-dimensional problem, or one of images, are drawn from: one small .npz file a run.
 
     box (2, 2)               low and high corner of the grid, around the test points
     model, truth (160, 160)  densities at the centres of the grid's cells, first axis first
@@ -7,6 +7,10 @@
                              source carried forward and of the target
     test, generated (2000, 2), forward (2000, 2)    test points, points of the model, test points carried over
     paths (17, 64, 2)        the first 64 of `test`, at 17 even times over [0, 1]
+
+Of a problem of images only
+
+    decoded, images (25, height, width)    grey levels of test points, and of points of the model
 
 What a transport cannot give is not in the file. Reading it needs no torch, and this module imports none.
 """
@@ -33,17 +37,19 @@ GRID = 160
 POINTS = 2000
 PATHS = 64
 TIMES = 17
+IMAGES = 25
 MARGIN = 0.1
 
 Arrays = dict[str, NDArray[np.floating]]
 
 
 def save(path: Path, problem: "Problem", transport: "Transport", rng: "Generator") -> bool:
-    """Write the picture of `transport`, whole or not at all, over an older one; False if the problem is not 2-d."""
-    if problem.source.dim != 2:
+    """Write the picture of `transport`, whole or not at all, over an older one; False if the problem has none."""
+    if problem.decode is None and problem.source.dim != 2:
         return False
     content = io.BytesIO()
-    np.savez_compressed(content, **_draw(problem, transport, rng))  # type: ignore[arg-type]
+    drawn = _draw(problem, transport, rng) if problem.decode is None else _decoded(problem, transport, rng)
+    np.savez_compressed(content, **drawn)  # type: ignore[arg-type]
     write_over(path, content.getbuffer())
     return True
 
@@ -90,6 +96,15 @@ def _draw(problem: "Problem", transport: "Transport", rng: "Generator") -> Array
     if transport.path is not None:
         times = [i / (TIMES - 1) for i in range(TIMES)]
         arrays["paths"] = _small(torch.stack([transport.path(test[:PATHS], t) for t in times]), np.float16)
+    return arrays
+
+
+def _decoded(problem: "Problem", transport: "Transport", rng: "Generator") -> Arrays:
+    assert problem.decode is not None
+    arrays = {"decoded": _small(problem.decode(problem.test[:IMAGES]), np.float16)}
+    if transport.inverse is not None:
+        points = transport.inverse(problem.target.sample(IMAGES, rng))
+        arrays["images"] = _small(problem.decode(points), np.float16)
     return arrays
 
 

@@ -99,7 +99,8 @@ class Problem:
 
     `relaxed(weight)`, where it is known, is the truth of the relaxed problem that mean-field-game solvers pose,
     min over T of 1/2 E|T(x) - x|^2 + weight KL(T # source || target), whose mass stops short of the target
-    (Ruthotto et al. 2020): its `cost`, `map` and `kl`.
+    (Ruthotto et al. 2020): its `cost`, `map` and `kl`. Where points are codes of images, `decode(points)` are those:
+    (n, height, width), grey levels in [0, 1], on the CPU.
     """
 
     source: Measure
@@ -107,6 +108,7 @@ class Problem:
     test: Tensor
     truth: Truth = field(default_factory=Truth)
     relaxed: Callable[[float], Truth] | None = None
+    decode: Callable[[Points], Tensor] | None = None
 
     def to(self, device: torch.device) -> "Problem":
         """The same problem with its stored points on `device` (analytic measures follow their rng)."""

@@ -1,7 +1,7 @@
-"""Fetch the official tabular data:  python -m datasets.download power  (gas hepmass miniboone bsds300, or all)
+"""Fetch the official data:  python -m datasets.download power  (gas hepmass miniboone bsds300 mnist, or all)
 
-One archive, that of Papamakarios et al. 2017, holds the five sets. It is kept under the data root, so that the next
-set needs no network; a cut connection is resumed; a set's files appear whole or not at all; their SHA-256 go to
+One archive, that of Papamakarios et al. 2017, holds the five tabular sets. It is kept under the data root, so that the
+next set needs no network; a cut connection is resumed; a set's files appear whole or not at all; their SHA-256 go to
 `checksums.json` beside them, which `find` verifies at each load.
 """
 
@@ -53,6 +53,30 @@ MAF = Archive(
 )
 
 
+@dataclass(frozen=True)
+class Files:
+    """Files of the dataset `name` to fetch one by one from the folder `url`: the name of each, and its md5."""
+
+    name: str
+    url: str
+    md5: Mapping[str, str]
+
+    @property
+    def members(self) -> Mapping[str, tuple[str, ...]]:
+        """Their paths under the data root, as Archive has them."""
+        return {self.name: tuple(f"{self.name}/{file}" for file in self.md5)}
+
+
+MNIST = Files(
+    name="mnist",
+    url="https://ossci-datasets.s3.amazonaws.com/mnist",
+    md5={
+        "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+        "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+    },
+)
+
+
 def data_root(configured: str | None = None) -> Path:
     """The folder of all data: `configured`, else $CNF_OT_DATA, else a folder of the user's cache."""
     chosen = configured or os.environ.get("CNF_OT_DATA")
@@ -68,7 +92,7 @@ def remedy(dataset: str) -> str:
     return f"fetch it with `python -m datasets.download {dataset}`; CNF_OT_DATA or data.root= names the data root"
 
 
-def find(root: Path, dataset: str, recorded: bool = False, archive: Archive = MAF) -> tuple[Path, ...]:
+def find(root: Path, dataset: str, recorded: bool = False, archive: Archive | Files = MAF) -> tuple[Path, ...]:
     """The official files of `dataset` under `root`.
 
     Raises DataError for a missing file, one that differs from its record in checksums.json, and, where `recorded`
@@ -94,13 +118,38 @@ def fetch(archive: Archive, root: Path, names: Sequence[str], progress: bool = T
     wanted = [name for name in names if not _intact(archive, root, name)]
     if not wanted:
         return
-    with _explained(archive, root):
-        root.mkdir(parents=True, exist_ok=True)
-        path = _download(archive, root, progress)
-        _extract(path, [member for name in wanted for member in archive.members[name]], root)
+    place = root / archive.name
+    with _explained(archive.url, place):
+        _download(archive.url, archive.md5, place, progress)
+        _extract(place, [member for name in wanted for member in archive.members[name]], root)
 
 
-def _intact(archive: Archive, root: Path, name: str) -> bool:
+def fetch_files(files: Files, root: Path, progress: bool = True) -> None:
+    """Bring the files under `root`, unless they are there already. Raises DataError, as `fetch` does."""
+    if _intact(files, root, files.name):
+        return
+    for member, (name, md5) in zip(files.members[files.name], files.md5.items(), strict=True):
+        with _explained(f"{files.url}/{name}", root / member):
+            _download(f"{files.url}/{name}", md5, root / member, progress)
+            _vouch(root, {member: _sha256(root / member)})
+
+
+def keep(root: Path, member: str, content: bytes) -> None:
+    """Write `content` to root/member, whole or not at all, vouched for in checksums.json. Raises DataError."""
+    path = root / member
+    try:
+        _vouch(root, {member: hashlib.sha256(content).hexdigest()})
+        _replace(path, content)
+    except OSError as error:
+        raise DataError(f"cannot write {path} ({error.strerror}): make room, or choose another data root") from error
+
+
+def vouched(root: Path, member: str) -> bool:
+    """Whether the file root/member is the one that checksums.json knows."""
+    return _checksums(root).get(member) == _sha256(root / member)
+
+
+def _intact(archive: Archive | Files, root: Path, name: str) -> bool:
     try:
         find(root, name, recorded=True, archive=archive)
     except DataError:
@@ -109,36 +158,36 @@ def _intact(archive: Archive, root: Path, name: str) -> bool:
 
 
 @contextmanager
-def _explained(archive: Archive, root: Path) -> Iterator[None]:
+def _explained(url: str, place: Path) -> Iterator[None]:
     from requests import HTTPError, RequestException
 
-    here = root / archive.name
     try:
         yield
     except HTTPError as error:
-        raise DataError(f"{error}; put the archive at {here} and run the command again") from error
+        raise DataError(f"{error}; put the file at {place} and run the command again") from error
     except RequestException as error:
         kind = type(error).__name__
-        raise DataError(f"cannot fetch {archive.url} ({kind}): check the network; the same command resumes") from error
+        raise DataError(f"cannot fetch {url} ({kind}): check the network; the same command resumes") from error
     except OSError as error:
         reason = error.strerror or str(error)
-        raise DataError(f"cannot write under {root} ({reason}): make room there, or choose another --root") from error
+        raise DataError(
+            f"cannot write under {place.parent} ({reason}): make room there, or choose another --root"
+        ) from error
 
 
-def _download(archive: Archive, root: Path, progress: bool) -> Path:
+def _download(url: str, md5: str, place: Path, progress: bool) -> None:
+    """Bring the file to `place`, unless it is there already."""
     import pooch
 
     pooch.get_logger().setLevel("WARNING")  # the progress bar says the same
-    fetcher = Resuming(root / f"{archive.name}.part", progress)
+    fetcher = Resuming(place.with_name(f"{place.name}.part"), progress)
+    place.parent.mkdir(parents=True, exist_ok=True)
     try:
-        path = pooch.retrieve(archive.url, f"md5:{archive.md5}", archive.name, root, downloader=fetcher)
+        pooch.retrieve(url, f"md5:{md5}", place.name, place.parent, downloader=fetcher)
     except ValueError as error:
         if type(error) is not ValueError:  # those of requests are ValueErrors too
             raise
-        raise DataError(
-            f"{archive.url} has the wrong checksum, not md5 {archive.md5}: run the command again"
-        ) from error
-    return Path(path)
+        raise DataError(f"{url} has the wrong checksum, not md5 {md5}: run the command again") from error
 
 
 @dataclass(frozen=True)
@@ -217,9 +266,7 @@ def _extract(path: Path, members: Sequence[str], root: Path) -> None:
         for member, file in found.items():
             (root / member).parent.mkdir(parents=True, exist_ok=True)
             os.replace(file, root / member)
-        record = Path(folder) / CHECKSUMS
-        record.write_text(json.dumps(_checksums(root) | sums, indent=1, sort_keys=True) + "\n")
-        os.replace(record, root / CHECKSUMS)
+        _vouch(root, sums)
 
 
 def _extracted(path: Path, members: Sequence[str], folder: Path) -> Iterator[tuple[str, Path]]:
@@ -249,22 +296,39 @@ def _checksums(root: Path) -> dict[str, str]:
     return dict(sums)
 
 
+def _vouch(root: Path, sums: Mapping[str, str]) -> None:
+    """Add the SHA-256 of each member to checksums.json."""
+    text = json.dumps(_checksums(root) | dict(sums), indent=1, sort_keys=True) + "\n"
+    _replace(root / CHECKSUMS, text.encode())
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Write a file in one step, over an older one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".writing-", dir=path.parent) as folder:
+        whole = Path(folder) / path.name
+        whole.write_bytes(content)
+        os.replace(whole, path)
+
+
 def _sha256(path: Path) -> str:
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def main(arguments: Sequence[str] | None = None, archive: Archive = MAF) -> int:
+def main(arguments: Sequence[str] | None = None, archive: Archive = MAF, files: Files = MNIST) -> int:
     """The command line. Returns the exit code: 0, 1 after one line on what failed, 130 when interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m datasets.download", description="Fetch official tabular data.")
-    choices = [*archive.members, "all"]
+    parser = argparse.ArgumentParser(prog="python -m datasets.download", description="Fetch official data.")
+    choices = [*archive.members, *files.members, "all"]
     parser.add_argument("dataset", nargs="+", choices=choices, metavar="DATASET", help=", ".join(choices))
     parser.add_argument("--root", help="the data root; else $CNF_OT_DATA, else a folder of the user's cache")
     options = parser.parse_args(arguments)
-    names = list(archive.members) if "all" in options.dataset else options.dataset
+    names = choices[:-1] if "all" in options.dataset else options.dataset
     root = data_root(options.root)
     try:
-        fetch(archive, root, names)
+        fetch(archive, root, [name for name in names if name in archive.members])
+        if files.name in names:
+            fetch_files(files, root)
     except DataError as error:
         sys.stderr.write(f"error: {error}\n")
         return 1

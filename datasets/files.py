@@ -1,5 +1,7 @@
 """Reading arrays from files that may be missing, truncated or of another kind: one line of DataError for each."""
 
+import gzip
+import math
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -7,9 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from datasets.errors import DataError
 from datasets.splits import Array
+
+IDX_IMAGES = 0x00000803
 
 # what numpy, pandas and h5py raise for files that are truncated or of another kind (a huge shape in a header included)
 DAMAGE = (
@@ -66,6 +71,21 @@ def read_hdf5(path: Path, names: tuple[str, ...]) -> list[Array]:
         raise DataError(f"{path} needs h5py to be read: pip install h5py") from error
     with h5py.File(path, "r") as file:
         return [numbers(file[name][()]) for name in names]
+
+
+def read_idx(path: Path) -> NDArray[np.uint8]:
+    """The images (n, rows, columns) of a gzipped IDX file (LeCun, Cortes and Burges 1998). Raises ValueError.
+
+    Big-endian: 0x00000803, n, rows, columns, each in four bytes, then a byte for each pixel.
+    """
+    with gzip.open(path) as file:
+        head, pixels = np.frombuffer(file.read(16), ">i4"), np.frombuffer(file.read(), np.uint8)
+    if len(head) < 4 or head[0] != IDX_IMAGES:
+        raise ValueError("not an IDX file of images")
+    shape = tuple(map(int, head[1:]))
+    if min(shape) < 1 or len(pixels) != math.prod(shape):
+        raise ValueError(f"{len(pixels)} pixels where {shape[0]} images of {shape[1]} x {shape[2]} belong")
+    return pixels.reshape(shape)
 
 
 def numbers(array: np.ndarray) -> Array:

@@ -19,6 +19,7 @@ from bench.report import (
     explore,
     figures,
     frame,
+    images,
     lint,
     page,
     render,
@@ -53,6 +54,7 @@ def report(options: Options) -> int:
         shown, unread = figures.pictures_of(group.frame, options.reference)
         drawn = [*figures.all_of(group, shown, options.reference), *work_precision.figures(group, options.reference)]
         drawn += transport_figures.all_of(group, shown, options.reference)
+        drawn += images.all_of(group, shown, options.reference)
         problems += [*group.problems, *unread]
         show_group(group, made, console)
         write_tables(made, options.out / "tables")

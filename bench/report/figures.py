@@ -100,7 +100,8 @@ def style(solver: str) -> Style:
 
 def all_of(group: Group, shown: "Shown", reference: str) -> list[Drawn]:
     """Every figure of a group that any problem has; `shown` holds its pictures."""
-    made = [quality(group, reference), *_two_dimensional(shown, reference, group.suffix)]
+    plane = {name: row for name, row in shown.items() if all("box" in arrays for arrays in row.values())}
+    made = [quality(group, reference), *_two_dimensional(plane, reference, group.suffix)]
     return [drawn for drawn in made if drawn is not None]
 
 
@@ -259,11 +260,11 @@ def _picture(runs: pd.DataFrame) -> Arrays | None:
 DAMAGED = (OSError, KeyError, TypeError, zlib.error, RuntimeError, MemoryError)  # NotImplementedError is a RuntimeError
 SHAPES = {"box": (2, 2), "model": (-1, -1), "truth": (-1, -1), "test": (-1, 2), "generated": (-1, 2),
           "forward": (-1, 2), "paths": (-1, -1, 2), "potential": (-1, -1), "target_box": (2, 2), "pushed": (-1, -1),
-          "target": (-1, -1)}  # fmt: skip
+          "target": (-1, -1), "decoded": (-1, -1, -1), "images": (-1, -1, -1)}  # fmt: skip
 
 
 def _check(path: Path, arrays: Arrays) -> None:
-    if not {"box", "test"} <= set(arrays):
+    if "decoded" not in arrays and not {"box", "test"} <= set(arrays):
         raise ValueError(f"{path}: not a picture (it lacks box or test)")
     for name, values in arrays.items():
         shape = SHAPES.get(name, values.shape)

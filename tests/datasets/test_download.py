@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from datasets.download import CHECKSUMS, CHUNK, MAF, Archive, data_root, fetch, find, main
+from datasets.download import CHECKSUMS, CHUNK, MAF, Archive, Files, data_root, fetch, fetch_files, find, main
 from datasets.errors import DataError
 
 POWER = random.Random(0).randbytes(5 * CHUNK)  # does not compress: the archive comes in several chunks
@@ -113,6 +113,26 @@ def test_the_next_set_comes_from_the_same_archive_and_the_same_set_from_nowhere(
     assert served.asked == [None]
     assert [path.read_bytes() for path in find(tmp_path, "hepmass", recorded=True)] == [TRAIN, TEST]
     assert len(json.loads((tmp_path / CHECKSUMS).read_text())) == 3
+
+
+def test_files_come_one_by_one_and_are_vouched_for(serve, tmp_path):
+    served = serve(POWER, cuts=[2 * CHUNK])
+    md5 = hashlib.md5(POWER).hexdigest()
+    given = Files("mnist", served.archive().url.rpartition("/")[0], {"a.gz": md5, "b.gz": md5})
+    for _ in range(2):
+        fetch_files(given, tmp_path, progress=False)
+        assert served.asked == [None, f"bytes={2 * CHUNK}-", None], "a cut is resumed; what is there is left alone"
+    assert files(tmp_path) == [CHECKSUMS, "mnist/a.gz", "mnist/b.gz"]
+    found = find(tmp_path, "mnist", recorded=True, archive=given)
+    assert [path.read_bytes() for path in found] == [POWER, POWER]
+    found[0].write_bytes(b"damaged")
+    with pytest.raises(DataError, match=r"a\.gz has the wrong checksum: .*download mnist"):
+        find(tmp_path, "mnist", archive=given)
+    fetch_files(given, tmp_path, progress=False)
+    assert found[0].read_bytes() == POWER
+    wrong = Files("mnist", given.url, {"c.gz": "0" * 32})
+    with pytest.raises(DataError, match=r"c\.gz has the wrong checksum, not md5 0+: run the command again"):
+        fetch_files(wrong, tmp_path, progress=False)
 
 
 def test_a_damaged_file_is_brought_again(serve, tmp_path):
@@ -229,7 +249,7 @@ def test_the_command_line(serve, tmp_path, capfd, served, message):
 def test_a_page_that_is_not_there_is_one_line(serve, tmp_path):
     served = serve(b"")
     served.answer = lambda request: request.send_error(404)
-    with pytest.raises(DataError, match=r"^404 .*put the archive at .*data.tar.gz and run the command again$"):
+    with pytest.raises(DataError, match=r"^404 .*put the file at .*data.tar.gz and run the command again$"):
         fetch(served.archive(), tmp_path, ["power"], progress=False)
 
 
