@@ -6,8 +6,11 @@ READY := $(VENV)/.ready
 RUN ?=
 PINS := $(if $(LOCKED),--require-hashes --no-deps -r requirements.lock,-r requirements.txt)
 
+# An extra of pyproject.toml, by the package that it pins.
+EXTRA = $(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep -o '$(1)==[0-9.]*' pyproject.toml)"
+
 .DEFAULT_GOAL := help
-.PHONY: help setup bench test test-all speed check check-fast lint report data lock clean
+.PHONY: help setup bench test test-all test-page speed check check-fast lint report docs data lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,21 +31,27 @@ bench: $(READY) ## run suite=quick, print the table, write results/report/
 	@$(BIN)/python -m bench.run -m suite=quick $(RUN); ran=$$?; \
 	 $(BIN)/python -m bench.report records=results/runs && exit $$ran
 
-test: $(READY) ## the fast tests
+test: $(READY) ## the fast tests, about ten minutes on 2 cores
 	@$(BIN)/python -m pytest
 
 test-all: $(READY) ## the slow tests too
 	@$(BIN)/python -m pytest -m ""
+
+test-page: $(READY) ## the tests of the report's page in a browser: Chromium or Chrome on the path (installs playwright)
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit; done; \
+	 echo "no chromium, chromium-browser or google-chrome on the path" >&2; exit 2
+	@$(call EXTRA,playwright)
+	@$(BIN)/python -m pytest tests/bench/test_page.py
 
 speed: $(READY) ## time training steps and inference against their matrix products (RUN='-k toy' for some)
 	@mkdir -p results/speed
 	@$(BIN)/python -m pytest tests/speed --benchmark-only --benchmark-quiet --benchmark-json=results/speed/latest.json $(RUN)
 	@$(BIN)/python -m bench.yardstick results/speed/latest.json
 
-check: $(READY) ## the gate on speed: counters, head against base (RUN='--against REV'), floors, history
+check: $(READY) ## is a step slower, or more work, than before? Against another commit (RUN='--against REV') and what is committed
 	@$(BIN)/python -m bench.check $(RUN)
 
-check-fast: $(READY) ## exact work counters, and the floors of the speed-ups
+check-fast: $(READY) ## the part of check that needs no other commit: exact work counters, and the floors of the speed-ups
 	@$(BIN)/python -m bench.check --counters --floors
 
 lint: $(READY) ## ruff and mypy
@@ -50,8 +59,13 @@ lint: $(READY) ## ruff and mypy
 	@$(BIN)/python -m ruff format --check .
 	@$(BIN)/python -m mypy
 
-report: $(READY) ## records to tables, figures and results/report/index.html
+report: $(READY) ## records to tables, figures and results/report/index.html; renews the tables that README.md and docs/ quote
 	@$(BIN)/python -m bench.report $(RUN)
+	@$(BIN)/python -m bench.report.readme
+
+docs: $(READY) ## the documentation as a site, results/site/index.html (installs mkdocs-material)
+	@$(call EXTRA,mkdocs-material)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 data: $(READY) ## fetch the five standard tabular sets and MNIST (RUN=power for one)
 	@$(BIN)/python -m datasets.download $(or $(RUN),all)

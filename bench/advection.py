@@ -112,7 +112,9 @@ def experiment(dataset: str, cells: tuple[int, ...] = CELLS) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.advection", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.advection", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("dataset", choices=DATASETS)
     parser.add_argument("--cells", type=int, nargs="+", default=CELLS, help="a side, of each grid (default 64 128 256)")
     arguments = parser.parse_args()

@@ -126,7 +126,9 @@ def experiment(dataset: str, steps: int, repeats: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.gradient_error", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.gradient_error", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("dataset", nargs="+", help="those that FFJORD is tuned for")
     parser.add_argument("--steps", type=int, default=100, help="of training before (default 100)")
     parser.add_argument("--repeats", type=int, default=7, help="of each timing (default 7)")

@@ -46,6 +46,8 @@ def main() -> None:
     """The command line."""
     env.keep_memory()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach us whole, and become one line here
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(__doc__)  # and then the groups and defaults, by Hydra
     try:
         words = [word for given in sys.argv[1:] for word in lenient(given)]
         sys.argv[1:] = sorted(words, key=lambda word: word not in ("-m", "--multirun"))  # argparse wants it first

@@ -133,8 +133,10 @@ def limits(device: str = "cpu") -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.scaling", description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cpu")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.scaling", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     device = parser.parse_args().device
     keep_memory()
     rows = measure([(name, Shape(**{name: size})) for name, sizes in SIZES.items() for size in sizes], device)

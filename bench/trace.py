@@ -95,8 +95,10 @@ def measure(dim: int, width: int = 64, n: int = 512, seed: int = 0, device: str 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.trace", description=__doc__.splitlines()[0])
-    parser.add_argument("--device", default="cpu")
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.trace", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     device = parser.parse_args().device
     keep_memory()  # as in a run: automatic differentiation gains most
     rows = [row for dim in DIMS for row in measure(dim, device=device)]

@@ -1,0 +1,206 @@
+"""The tables that documents quote, made anew from the committed records:   python -m bench.report.readme
+
+A document says where: between `<!-- table:NAME -->` and `<!-- /table -->`, NAME one of TABLES. README.md and the pages
+of docs/ are looked through, from the root of the checkout. The same records give the same text.
+
+Exit code 0; 1 where a document names a table that is none, or the records are not there.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.text import Text
+
+from bench import ledger, queries
+from bench.commandline import Usage
+from bench.report import claims, lint, render, tables, transport
+from bench.report.build import load
+from bench.report.frame import by_reference
+from bench.report.render import Cell, Table
+from bench.report.tables import Quantity
+
+RECORDS = Path("results/reference/epyc-2core")
+REFERENCE = "otflow"
+MARKED = re.compile(r"(<!-- table:(\S+) -->\n).*?(<!-- /table -->)", re.S)
+SHARED = ("cpu", "threads", "slots", "dtype", "torch", "commit")  # of the environment, what a quoted table says
+
+Made = Callable[[pd.DataFrame], Table]
+Fields = Mapping[str, Any]
+PLAIN: Sequence[Fields] = ({},)  # any settings
+
+
+def main() -> int:
+    """The command; gives its exit code."""
+    errors = Console(stderr=True, soft_wrap=True)
+    try:
+        records, _ = load([RECORDS])
+        for path in documents():
+            text = path.read_text(encoding="utf-8")
+            if (new := renewed(text, records)) != text:
+                path.write_text(new, encoding="utf-8")
+                Console(soft_wrap=True).print(Text(f"renewed the tables of {path}"))
+    except (Usage, OSError) as error:
+        errors.print(Text(f"bench.report.readme: {error}"))
+        return 1
+    return 0
+
+
+def documents() -> list[Path]:
+    """README.md and the pages."""
+    return [Path("README.md"), *sorted(Path("docs").glob("*.md"))]
+
+
+def renewed(text: str, records: pd.DataFrame) -> str:
+    """`text` with each marked table made anew. Raises Usage for a table that is none."""
+
+    def table(match: re.Match[str]) -> str:
+        opening, name, closing = match.groups()
+        if name not in TABLES:
+            raise Usage(f"no table {name}: choose from {', '.join(TABLES)}")
+        return f"{opening}{shown(TABLES[name](records))}{closing}"
+
+    return MARKED.sub(table, text)
+
+
+def shown(table: Table) -> str:
+    """`table` as Markdown without its legend, which docs/numbers.md has."""
+    return render.markdown(replace(table, legend=()))
+
+
+def flows(dataset: str, budget: str) -> Made:
+    """The report's table of the runs on `dataset` with this budget."""
+
+    def make(records: pd.DataFrame) -> Table:
+        part = records[(records["dataset"] == dataset) & (records["budget"] == budget)]
+        (group,) = lint.groups(part)
+        made = tables.summary(group, dataset, REFERENCE)
+        return replace(made, title=f"{dataset}, {budget} at most", notes=[*made.notes, provenance(part)])
+
+    return make
+
+
+@dataclass(frozen=True)
+class Family:
+    """A row for each dimension of a family of problems and each of `solvers`, in one of the settings that it names.
+
+    Nothing is ranked: dtypes may differ between dimensions.
+    """
+
+    name: str
+    title: str
+    quantities: Sequence[Quantity]
+    solvers: Mapping[str, Sequence[Fields]] = field(default_factory=dict)
+
+    def __call__(self, records: pd.DataFrame) -> Table:
+        part = named(records[(records["family"] == self.name) & records.apply(self.wanted, axis=1)])
+        rows = [
+            (f"d = {dim:.0f}, {label}", [Cell(dtype), *(tables.cell_of(runs, q) for q in self.quantities)])
+            for dim, at in part.groupby("dim")
+            for label in by_reference(at["label"], REFERENCE)
+            for dtype, runs in at[at["label"] == label].groupby("dtype")
+        ]
+        columns = ["dtype", *(q.heading for q in self.quantities)]
+        notes = [f"d = {dim:.0f}, {note}." for dim, at in part.groupby("dim") for note in tables.settings(at)]
+        return Table(
+            self.name, self.title, "problem, solver", columns, rows, [*notes, *tables.broken(part), provenance(part)]
+        )
+
+    def wanted(self, run: pd.Series) -> bool:
+        """Whether the run is of one of the solvers at one of its settings."""
+        settings = self.solvers.get(run["solver"], ())
+        return any(all(run["fields"].get(name) == value for name, value in fields.items()) for fields in settings)
+
+
+def named(part: pd.DataFrame) -> pd.DataFrame:
+    """`part` with the letter of a label left out where a solver has only one in a dimension."""
+    several = part.groupby(["dim", "solver"])["label"].transform("nunique") > 1
+    return part.assign(label=part["label"].where(several, part["solver"]))
+
+
+def errors(family: str) -> Made:
+    """The report's table of L2-UVP against dimension, with published values where there are any."""
+
+    def make(records: pd.DataFrame) -> Table:
+        part = records[records["family"] == family]
+        (group,) = lint.groups(part)
+        made = transport.by_dimension(group, family, REFERENCE)
+        return replace(made, notes=[*made.notes, provenance(part)])
+
+    return make
+
+
+def advected(records: pd.DataFrame) -> Table:
+    """The report's table of controls advected by upwinding."""
+    part = records[records["upwind_cost"].notna()]
+    (group,) = lint.groups(part)
+    made = transport.advected(group, "mixture_to_gaussian d=2", REFERENCE)
+    return replace(made, notes=[*made.notes, provenance(part)])
+
+
+def verdicts(records: pd.DataFrame) -> Table:
+    """The ledger of claims."""
+    return claims.ledger(queries.judged(ledger.load(), queries.Evidence(records, [RECORDS])))
+
+
+def provenance(part: pd.DataFrame) -> str:
+    """How many records, of which seeds, where and when they were made."""
+    seeds = ", ".join(map(str, sorted(part["seed"].unique())))
+    told = [f"{name} {' or '.join(sorted(map(str, part[name].unique())))}" for name in SHARED]
+    return f"{len(part)} records, seeds {seeds}; {'; '.join(told)}."
+
+
+def of(quantities: Sequence[Quantity], *headings: str) -> list[Quantity]:
+    """Those of `quantities` with these headings, on one line each."""
+    known = {" ".join(quantity.heading.split()): quantity for quantity in quantities}
+    return [known[heading] for heading in headings]
+
+
+OF_TWO = replace(*of(transport.RELAXED, "of x1, x2 %"), heading="L2-UVP of\nx1, x2 %")
+PUBLISHED: dict[str, Sequence[Fields]] = {
+    "eulerian": ({"levels": 4},),
+    "neural_hjb": ({"optimizer": "bfgs", "alpha4": 3.0}, {"optimizer": "adam", "resample_every": 1}),
+}
+TABLES: dict[str, Made] = {
+    "8gaussians": flows("8gaussians", "400 seconds"),
+    "miniboone_small": flows("miniboone_small", "240 seconds"),
+    "mixture_to_gaussian": Family(
+        "mixture_to_gaussian",
+        "mixture_to_gaussian, the relaxed problem of weight 2.5",
+        [*of(transport.RELAXED, "cost L", "gap of L %", "KL", "objective gap %"), OF_TWO],
+        PUBLISHED,
+    ),
+    "gaussians_relaxed": Family(
+        "gaussians",
+        "gaussians, the relaxed problem of weight 2.5",
+        of(transport.RELAXED, "cost L", "gap of L %", "KL", "objective gap %", "L2-UVP %"),
+        {**PUBLISHED, "neural_hjb": ({"alpha3": 5.0},)},
+    ),
+    "gaussians": Family(
+        "gaussians",
+        "gaussians, cost and map",
+        of(
+            transport.EXACT,
+            *("its own estimate", "gap of estimate %", "same-law cost", "cost of its map"),
+            *("gap of map %", "L2-UVP %", "weight of KL"),
+        ),
+        {
+            "moments": PLAIN,
+            "exact": ({"n_points": 5000},),
+            "sinkhorn": ({"n_points": 2000, "reg": 0.005, "backend": "blocks"},),
+            "neural_hjb": ({"alpha3": 800.0}, {"alpha3": 4000.0}),
+        },
+    ),
+    "w2benchmark": errors("w2benchmark"),
+    "convex_gradients": errors("convex_gradients"),
+    "advected": advected,
+    "claims": verdicts,
+}
+
+if __name__ == "__main__":
+    sys.exit(main())
