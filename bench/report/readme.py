@@ -100,7 +100,7 @@ class Family:
     def __call__(self, records: pd.DataFrame) -> Table:
         part = named(records[(records["family"] == self.name) & records.apply(self.wanted, axis=1)])
         rows = [
-            (f"d = {dim:.0f}, {label}", [Cell(dtype), *(tables.cell_of(runs, q) for q in self.quantities)])
+            (f"d = {dim:.0f}, {label}", [Cell(str(dtype)), *(tables.cell_of(runs, q) for q in self.quantities)])
             for dim, at in part.groupby("dim")
             for label in by_reference(at["label"], REFERENCE)
             for dtype, runs in at[at["label"] == label].groupby("dtype")
