@@ -5,6 +5,8 @@ out         folder to write; default results/report
 reference   the solver that ratios are over; default otflow
 allow       what may differ between runs in one table, and is said in each: any of bench.report.options.NAMES, as in
             allow=threads,seeds; default nothing
+paper.venue neurips, icml, aaai, jmlr or tmlr: figures of its widths and fonts, as SVG and PGF too, macros.tex with the
+            numbers, and paper.tex, which includes everything
 
 Exit code 0; 1 if there is nothing to report; 2 if a file among the records is not one (it is named and left out).
 """

@@ -1,10 +1,11 @@
 """Read the records, print the tables and write everything."""
 
 import os
-import re
+import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich.console import Console
@@ -22,6 +23,7 @@ from bench.report import (
     images,
     lint,
     page,
+    paper,
     render,
     tables,
     transport,
@@ -32,7 +34,9 @@ from bench.report.figures import Drawn
 from bench.report.lint import Group
 from bench.report.options import Options
 from bench.report.page import Picture
-from bench.report.render import Table
+from bench.report.paper import Section
+from bench.report.render import Table, slug
+from bench.report.venues import Venue
 
 WIDTH = 110  # columns, where the output is not a terminal
 
@@ -45,9 +49,10 @@ def report(options: Options) -> int:
     groups = lint.groups(records, options.allow)
     console.print(Text(f"{len(records)} records from {read}: {page.statuses(records)}\n"))
     clear(options.out / "tables", (".md", ".tex", ".csv"))
-    clear(options.out / "figures", (".pdf", ".png"))
-    figures.use_theme()
-    parts = []
+    clear(options.out / "figures", (".pdf", ".png", ".svg", ".pgf"))
+    clear(options.out, (".tex",))
+    figures.use_theme(options.venue)
+    parts, sections = [], []
     for group in groups:
         made = [*tables.all_of(group, options.reference), *transport.all_of(group, options.reference)]
         made += [*work_precision.equal_accuracy(group, options.reference), *convergence.all_of(group)]
@@ -58,13 +63,17 @@ def report(options: Options) -> int:
         problems += [*group.problems, *unread]
         show_group(group, made, console)
         write_tables(made, options.out / "tables")
-        written = write_figures(drawn, options.out / "figures")
+        written = write_figures(drawn, options.out / "figures", options.venue)
+        sections.append(section(group.number, group.title, group.notes, made, drawn))
         kept = [picture for one, picture in zip(drawn, written, strict=True) if not one.explored]
         data = explore.data(group, options.reference)
         parts.append(page.Part(f"part{group.number}", group.title, group.notes, made, kept, data))
-    if kernels := kernels_part(options, console):
+    if kernels := kernels_part(options, console, sections):
         parts.append(kernels)
     verdicts = list(claims_parts(records, options, console, problems))
+    if options.venue:
+        sections += [section(0, part.title, part.notes, part.tables, ()) for part in verdicts]
+        paper.write(sections, options.venue, options.out)
     show_end(lint.why(groups), problems, console)
     html = page.render(records, options.records, problems, lint.why(groups), tables.LEGEND, [*verdicts, *parts])
     (options.out / "index.html").write_text(html, encoding="utf-8")
@@ -81,14 +90,22 @@ def load(folders: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:
     return found, problems
 
 
-def kernels_part(options: Options, console: Console) -> page.Part | None:
-    """The experiments on kernels, where any were made."""
+def section(number: int, title: str, notes: Sequence[str], made: Sequence[Table], drawn: Sequence[Drawn]) -> Section:
+    """A part of the report as the paper includes it."""
+    return Section(number, title, notes, made, [(slug(one.name), one.caption) for one in drawn])
+
+
+def kernels_part(options: Options, console: Console, sections: list[Section]) -> page.Part | None:
+    """The experiments on kernels, where any were made; added to `sections` too."""
     made, drawn = experiments.tables(options.records), experiments.figures(options.records)
     for table in made:
         render.show(table, console)
     write_tables(made, options.out / "tables")
-    shown = write_figures(drawn, options.out / "figures")
-    return page.Part("kernels", "Kernels", (), made, shown) if made or shown else None
+    shown = write_figures(drawn, options.out / "figures", options.venue)
+    if not made and not shown:
+        return None
+    sections.append(section(0, "Kernels", (), made, drawn))
+    return page.Part("kernels", "Kernels", (), made, shown)
 
 
 def claims_parts(records: pd.DataFrame, options: Options, console: Console, problems: list[str]) -> Iterator[page.Part]:
@@ -141,24 +158,33 @@ def write_tables(made: Sequence[Table], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for table in made:
         for suffix, text in ((".md", render.markdown), (".tex", render.latex), (".csv", render.csv)):
-            (folder / (slug(table.name) + suffix)).write_text(text(table), encoding="utf-8")
+            (folder / (table.file + suffix)).write_text(text(table), encoding="utf-8")
 
 
-def write_figures(drawn: Sequence[Drawn], folder: Path) -> list[Picture]:
-    """Each figure as .pdf and .png."""
+# no dates: the same records give the same file
+FORMATS: Mapping[str, Mapping[str, Any]] = {
+    ".pdf": {"dpi": 300, "metadata": {"CreationDate": None}},
+    ".png": {"dpi": 200},
+}
+OF_PAPERS: Mapping[str, Mapping[str, Any]] = {".svg": {"dpi": 300, "metadata": {"Date": None}}, ".pgf": {"dpi": 300}}
+
+
+def write_figures(drawn: Sequence[Drawn], folder: Path, venue: Venue | None) -> list[Picture]:
+    """Each figure in FORMATS; for a venue in its size and OF_PAPERS too, .pgf where there is a LaTeX to measure it."""
     folder.mkdir(parents=True, exist_ok=True)
+    formats = {**FORMATS, **OF_PAPERS} if venue else FORMATS
+    if not shutil.which("pdflatex"):
+        formats = {suffix: how for suffix, how in formats.items() if suffix != ".pgf"}
     shown = []
     for one in drawn:
         path = folder / slug(one.name)
+        if venue:
+            one.figure.set_size_inches(venue.fitted(*one.figure.get_size_inches()))
         one.figure.draw_without_rendering()  # the layout settles in its second pass: titles were cut without
-        # no date: the same records give the same file
-        one.figure.savefig(path.with_suffix(".pdf"), dpi=300, metadata={"CreationDate": None})
-        one.figure.savefig(path.with_suffix(".png"), dpi=200)
+        for suffix, how in formats.items():
+            if suffix == ".pgf":
+                figures.for_latex(one.figure)
+            one.figure.savefig(path.with_suffix(suffix), **how)
         figures.close(one.figure)
         shown.append(Picture.read(path.with_suffix(".png"), one.caption))
     return shown
-
-
-def slug(name: str) -> str:
-    """`name` as a file name: names of datasets and solvers come from records."""
-    return re.sub(r"[^A-Za-z0-9_=-]+", "-", name).strip("-") or "table"

@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.text import Text
 from matplotlib.ticker import NullLocator
 
 from bench import pictures
@@ -26,13 +27,17 @@ from bench.pictures import Arrays
 from bench.report import tables
 from bench.report.frame import BASELINE, Curve, by_reference
 from bench.report.lint import Group
+from bench.report.render import tex
+from bench.report.venues import TEXT, Venue
 
-WIDTH = 5.5  # inches: the text width of NeurIPS and ICLR
+WIDTH = TEXT  # inches
 FLOOR = 0.01  # nat: half of the tolerance in q, below which curves are not told apart
 THIN = 20  # so many runs of a solver at most are drawn each by itself
 RC = {
     "pdf.fonttype": 42,
+    "svg.hashsalt": "cnf-ot-bench",  # or the names of clips would differ from run to run
     "font.size": 8,
+    "figure.labelsize": "medium",
     "axes.titlesize": 8,
     "axes.labelsize": 8,
     "xtick.labelsize": 7,
@@ -50,7 +55,8 @@ RC = {
     "ytick.minor.size": 0,
 }
 
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+# seaborn's "colorblind" without its grey, which is what is void or published, and what is too light or too brown
+PALETTE = ("#0173B2", "#D55E00", "#029E73", "#CC78BC", "#DE8F05", "#56B4E9")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.")
 SOLVERS = [
@@ -68,6 +74,7 @@ SOLVERS = [
     "enot",
     "identity",
     "constant",
+    "otflow_warm",
 ]
 
 
@@ -95,7 +102,7 @@ def style(solver: str) -> Style:
     if solver == BASELINE:
         return Style("#000000", "*", ":")
     i = SOLVERS.index(solver) if solver in SOLVERS else zlib.crc32(solver.encode())
-    return Style(OKABE_ITO[i % 6], MARKERS[i % 7], LINES[i % 3])
+    return Style(PALETTE[i % 6], MARKERS[i % 7], LINES[i % 3])
 
 
 def all_of(group: Group, shown: "Shown", reference: str) -> list[Drawn]:
@@ -105,9 +112,9 @@ def all_of(group: Group, shown: "Shown", reference: str) -> list[Drawn]:
     return [drawn for drawn in made if drawn is not None]
 
 
-def use_theme() -> None:
-    """Set what all figures share."""
-    sns.set_theme(style="ticks", rc=RC)
+def use_theme(venue: Venue | None = None) -> None:
+    """Set what all figures share, and what those of a venue have of their own."""
+    sns.set_theme(style="ticks", rc=RC | (dict(venue.rc) if venue else {}))
 
 
 # Quality against wall time
@@ -132,8 +139,8 @@ def quality(group: Group, reference: str) -> Drawn | None:
         axis.set_title(str(name), parse_math=False)
     for axis in list(axes.flat)[len(datasets) :]:
         axis.set_visible(False)
-    figure.supxlabel("seconds on the step clock", fontsize=8)
-    figure.supylabel("NLL above the best (nat)", fontsize=8)
+    figure.supxlabel("seconds on the step clock")
+    figure.supylabel("NLL above the best (nat)")
     legend(figure, axes, reference)
     caption = (
         f"Validation NLL above the lowest one of the panel, cut at {FLOOR} nat, against step seconds. Thick: median "
@@ -407,10 +414,17 @@ def _trajectories(axis: Axes, a: Arrays, top: float) -> None:
     if paths is None:
         return _missing(axis)
     axis.plot(paths[:, :, 0], paths[:, :, 1], color="0.55", linewidth=0.4)
-    axis.scatter(paths[0, :, 0], paths[0, :, 1], s=4, color=OKABE_ITO[0], linewidths=0, zorder=3)
-    axis.scatter(paths[-1, :, 0], paths[-1, :, 1], s=5, color=OKABE_ITO[1], marker="x", linewidths=0.6, zorder=3)
+    axis.scatter(paths[0, :, 0], paths[0, :, 1], s=4, color=PALETTE[0], linewidths=0, zorder=3)
+    axis.scatter(paths[-1, :, 0], paths[-1, :, 1], s=5, color=PALETTE[1], marker="x", linewidths=0.6, zorder=3)
     low, high = np.minimum(a["box"][0], paths.min((0, 1))), np.maximum(a["box"][1], paths.max((0, 1)))
     axis.set(xlim=(low[0], high[0]), ylim=(low[1], high[1]))
+
+
+def for_latex(figure: Figure) -> None:
+    """Escape the texts of a figure that LaTeX will set; what matplotlib's own formatters write is LaTeX already."""
+    for text in figure.findobj(Text):
+        if (shown := text.get_text()) and "$\\math" not in shown:
+            text.set_text(tex(shown.replace(r"\$", "$")))
 
 
 def close(figure: Figure) -> None:

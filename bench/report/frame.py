@@ -122,7 +122,7 @@ def _row(one: Record, folder: Path) -> dict[str, Any]:
         "threads": _text(env.get("threads"), config.get("threads")),
         "launcher": _text(env.get("launcher")),
         "slots": _text(env.get("slots")),
-        "allocator": _text(env["allocator"] or "default") if "allocator" in env else UNKNOWN,
+        "allocator": _allocator(env["allocator"]) if "allocator" in env else UNKNOWN,
         "torch": _text((env.get("versions") or {}).get("torch")),
         "commit": _text(env.get("commit"))[:10] + (" (modified)" if env.get("dirty") else ""),
         "noisy": _noisy(env.get("noise")),
@@ -197,6 +197,18 @@ def _subsampled(trace: Sequence[Any]) -> str:
     terms = next((entry for entry in reversed(trace) if isinstance(entry, Mapping)), {})
     told = [(name, _number(terms.get(f"{name}_rows")), _number(terms.get(f"{name}_stored"))) for name in MEASURES]
     return ", ".join(f"{rows:,.0f} of {stored:,.0f} rows of the {name}" for name, rows, stored in told if rows < stored)
+
+
+KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}  # of glibc
+
+
+def _allocator(given: Any) -> str:
+    """In words what an allocator was told: freed memory is kept for the process, or whatever else."""
+    if not isinstance(given, Mapping):
+        return _text(given or "default")
+    known = "keeps freed memory" if KEPT.items() <= given.items() else ""
+    others = (f"{name}={value}" for name, value in sorted(given.items()) if not known or name not in KEPT)
+    return clean(", ".join([*([known] if known else []), *others]) or "default", 80)
 
 
 def _noisy(noise: Any) -> bool:

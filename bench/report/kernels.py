@@ -13,7 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from bench.report.axes import logarithmic
-from bench.report.figures import OKABE_ITO, RC
+from bench.report.figures import PALETTE, RC
 
 PUBLISHED = Path(__file__).parents[2] / "results" / "paper" / "otflow_trace.csv"
 Found = Mapping[str, Any]
@@ -31,7 +31,7 @@ def trace(found: Found, path: Path = PUBLISHED) -> Figure:
     """
     figure, (cost, error) = panels(5.5, 2.3, 2)
     for source, line in ((found["rows"], "o-"), (published(path), "x:")):
-        for colour, dim in zip(OKABE_ITO, sorted({row["dim"] for row in source}), strict=False):
+        for colour, dim in zip(PALETTE, sorted({row["dim"] for row in source}), strict=False):
             of = [row for row in source if row["dim"] == dim]
             exact = next(row["seconds"] for row in of if row["method"] == "closed form")
             estimates = [row for row in of if row["vectors"]]
@@ -70,7 +70,7 @@ def scaling(found: Found) -> Figure:
     peak, bandwidth = (found["limits"][name] for name in ("flop_per_second", "bytes_per_second"))
     intensities = np.geomspace(0.5, 200)
     roof.plot(intensities, np.minimum(peak, intensities * bandwidth) * 1e-9, color="0.3", lw=1, label="limits measured")
-    styles = zip(found["slopes"].items(), ("o-", "s--", "^-.", "D:"), OKABE_ITO, strict=False)
+    styles = zip(found["slopes"].items(), ("o-", "s--", "^-.", "D:"), PALETTE, strict=False)
     for (varied, slope), style, colour in styles:
         of = [row for row in found["rows"] if row["varied"] == varied]
         sizes = np.array([row["shape"][varied] for row in of])
@@ -91,7 +91,7 @@ def gradient_error(found: Found) -> Figure:
     """Error of the gradient against seconds, for the direct backward pass and the adjoint."""
     figure, (axes,) = panels(3.3, 2.5, 1)
     pairs = [(method, adjoint) for method in ("dopri5", "rk4") for adjoint in (False, True)]
-    for (method, adjoint), colour, marker in zip(pairs, OKABE_ITO[:4], "osD^", strict=True):
+    for (method, adjoint), colour, marker in zip(pairs, PALETTE[:4], "osD^", strict=True):
         rows = [r for r in found["rows"] if (r["method"], r["adjoint"]) == (method, adjoint)]
         label = f"{method}, {'adjoint' if adjoint else 'direct'}"
         points = [r["seconds"] for r in rows], [r["error"] for r in rows]

@@ -174,13 +174,10 @@ def _group(number: int, part: pd.DataFrame, apart: Sequence[str], allowed: tuple
     return Group(number, _title(kept), kept, _notes(kept, apart), problems, allowed, caveats)
 
 
-BARE = str.maketrans("", "", '{}"')  # JSON as people write it
-
-
 def _title(part: pd.DataFrame) -> str:
     first = part.iloc[0]
     budgets = "; ".join(sorted(part["budget"].unique()))
-    allocator = "" if first["allocator"] == "default" else f", allocator {first['allocator'].translate(BARE)}"
+    allocator = "" if first["allocator"] == "default" else f", allocator {first['allocator']}"
     return (
         f"{first['device']}, {first['cpu']}, threads {first['threads']}, {first['dtype']}, torch {first['torch']}, "
         f"launcher {first['launcher']}, slots {first['slots']}{allocator}; budget {budgets}"

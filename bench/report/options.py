@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench.commandline import Usage
+from bench.report.venues import VENUES, Venue
 
 # what may not differ between runs whose seconds are compared,
 ENVIRONMENT = ("device", "cpu", "threads", "dtype", "launcher", "slots", "allocator", "torch")
@@ -21,21 +22,31 @@ class Options:
     out: Path = Path("results/report")
     reference: str = "otflow"
     allow: tuple[str, ...] = ()
+    venue: Venue | None = None
+
+
+NAMED = ("records", "out", "reference", "allow", "paper.venue")
 
 
 def parse(arguments: Sequence[str]) -> Options:
     """Options from key=value arguments. Raises Usage, naming what it does not know."""
     given = {name: value for name, _, value in (a.partition("=") for a in arguments)}
-    if wrong := [name for name in given if name not in ("records", "out", "reference", "allow") or not given[name]]:
-        raise Usage(f"cannot use {', '.join(wrong)}: give records=DIR[,DIR...], out=DIR, reference= or allow=")
+    if wrong := [name for name in given if name not in NAMED or not given[name]]:
+        raise Usage(
+            f"cannot use {', '.join(wrong)}: give records=DIR[,DIR...], out=DIR, reference=, allow= or paper.venue="
+        )
     allow = tuple(given["allow"].split(",")) if "allow" in given else ()
     if unknown := [name for name in allow if name not in NAMES]:
         raise Usage(f"cannot allow {', '.join(unknown)} to differ: choose from {', '.join(NAMES)}")
+    venue = given.get("paper.venue")
+    if venue is not None and venue not in VENUES:
+        raise Usage(f"no venue {venue}: choose paper.venue from {', '.join(VENUES)}")
     folders = tuple(Path(p) for p in given["records"].split(",")) if "records" in given else default_folders()
     if missing := [str(f) for f in folders if not f.is_dir()]:
         raise Usage(f"no such folder: {', '.join(missing)}")
     chosen = {"out": Path(given["out"])} if "out" in given else {}
-    return Options(folders, reference=given.get("reference", "otflow"), allow=allow, **chosen)
+    reference, asked = given.get("reference", "otflow"), VENUES[venue] if venue else None
+    return Options(folders, reference=reference, allow=allow, venue=asked, **chosen)
 
 
 def default_folders() -> tuple[Path, ...]:

@@ -2,13 +2,13 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 import rich.table
 from rich import box
-from rich.console import Console, OverflowMethod
+from rich.console import Console, JustifyMethod, OverflowMethod
 from rich.text import Text
 
 VOID = "†"
@@ -53,28 +53,62 @@ class Table:
     notes: Sequence[str] = ()
     legend: Sequence[str] = ()  # what any reader of the table alone must know
     text: bool = False  # a table of words: left-aligned
+    naming: Callable[[str, str], str] | None = None  # (row, column) -> what its number is called, for macros
+
+    @property
+    def file(self) -> str:
+        """Its name as that of a file."""
+        return slug(self.name)
 
     def __post_init__(self) -> None:
         assert all(len(cells) == len(self.columns) for _, cells in self.rows)
 
 
 def show(table: Table, console: Console) -> None:
-    """Print for a terminal: void numbers dim, the best bold."""
-    # one space between columns: twelve must fit
-    grid = rich.table.Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
-    grid.add_column(Text(table.heading), no_wrap=not table.text)
-    for i, name in enumerate(table.columns):
-        wraps = table.text or any(" " in cells[i].text for _, cells in table.rows)
-        # a long word of a command is folded, not cut
-        overflow: OverflowMethod = "fold" if table.text else "ellipsis"
-        grid.add_column(Text(name), justify="left" if table.text else "right", no_wrap=not wraps, overflow=overflow)
-    for label, cells in table.rows:
-        grid.add_row(Text(label), *(Text(str(c), style="dim" if c.grey else "bold" if c.best else "") for c in cells))
+    """Print for a terminal: void numbers dim, the best bold; columns that do not fit beside others stand below them."""
     console.print(Text(table.title, style="bold"))
-    console.print(grid)
+    for columns in [range(len(table.columns))] if table.text else _beside(table, console.width):
+        console.print(_grid(table, columns))
     for note in table.notes:
         console.print(Text(f"  {note}", style="dim"))
     console.print()
+
+
+def _grid(table: Table, columns: Sequence[int]) -> rich.table.Table:
+    """Some columns of a table, after its labels."""
+    # one space between columns: twelve must fit
+    grid = rich.table.Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
+    grid.add_column(Text(table.heading), no_wrap=not table.text)
+    for i in columns:
+        # a long word of a command is folded, not cut
+        overflow: OverflowMethod = "fold" if table.text else "ellipsis"
+        justify: JustifyMethod = "left" if table.text else "right"
+        grid.add_column(Text(table.columns[i]), justify=justify, no_wrap=not _wraps(table, i), overflow=overflow)
+    for label, cells in table.rows:
+        shown = (cells[i] for i in columns)
+        grid.add_row(Text(label), *(Text(str(c), style="dim" if c.grey else "bold" if c.best else "") for c in shown))
+    return grid
+
+
+def _wraps(table: Table, column: int) -> bool:
+    return table.text or any(" " in cells[column].text for _, cells in table.rows)
+
+
+def _beside(table: Table, width: int) -> list[list[int]]:
+    """The columns in as few grids as fit `width`, in order; no number is cut unless it alone is wider."""
+    first = max(map(len, [table.heading, *(label for label, _ in table.rows)]))
+    grids: list[list[int]] = [[]]
+    room = width - first
+    for i, heading in enumerate(table.columns):
+        texts = [*heading.split("\n"), *(line for _, cells in table.rows for line in str(cells[i]).split("\n"))]
+        parts = [word for text in texts for word in (text.split() if _wraps(table, i) else [text])]
+        needed = 1 + max(map(len, parts))
+        if needed > room and grids[-1]:
+            grids.append([])
+            room = width - first
+        grids[-1].append(i)
+        room -= needed
+    return grids
 
 
 def markdown(table: Table) -> str:
@@ -118,27 +152,66 @@ def csv(table: Table) -> str:
     return pd.DataFrame(columns).to_csv(index=False)
 
 
+NEEDS = r"\usepackage{adjustbox,array,booktabs,longtable,xcolor}"
+
+
 def latex(table: Table) -> str:
-    """A booktabs table; it needs \\usepackage{booktabs,xcolor}."""
-    headings = [_tex(name) for name in (table.heading, *table.columns)]
+    """A booktabs table that is no wider than the text: one of words breaks its lines, and between pages."""
     # numbered columns, named last: two headings may be the same
-    frame = pd.DataFrame([[_tex(label), *(_tex(str(c)) for c in cells)] for label, cells in table.rows])
+    frame = pd.DataFrame([[tex(label), *(tex(str(c)) for c in cells)] for label, cells in table.rows])
     css = pd.DataFrame([["", *(_css(c) for c in cells)] for _, cells in table.rows])
+    headings = [tex(name) if table.text else _stacked(name) for name in (table.heading, *table.columns)]
+    headings = [heading.replace("{", "{{").replace("}", "}}") for heading in headings]  # pandas formats them
     style = frame.style.hide(axis="index").apply(lambda _: css, axis=None).relabel_index(headings, axis=1)
-    columns = "l" + ("l" if table.text else "r") * len(table.columns)
-    body = style.to_latex(hrules=True, convert_css=True, column_format=columns)
-    notes = "\n".join(_tex(note) + r"\\" for note in (*table.notes, *table.legend))
+    if table.text:
+        body = style.to_latex(hrules=True, convert_css=True, environment="longtable", column_format=_paragraphs(table))
+    else:
+        columns = "@{}l" + "r" * len(table.columns) + "@{}"
+        body = style.to_latex(hrules=True, convert_css=True, column_format=columns)
+        body = f"\\begin{{adjustbox}}{{max width=\\linewidth}}\n{body}\\end{{adjustbox}}\n"
+    notes = "\n".join(tex(note) + r"\par" for note in (*table.notes, *table.legend))
     return (
-        f"% {_tex(table.title)}. Needs \\usepackage{{booktabs,xcolor}}.\n{body}\\par{{\\footnotesize\n{notes}\\par}}\n"
+        f"% {tex(table.title)}. Needs {NEEDS}.\n{{\\footnotesize\\raggedright\\setlength{{\\tabcolsep}}{{4pt}}\n"
+        f"{body}\\par\\smallskip\n{notes}\n\\par}}\n"
     )
+
+
+def _stacked(heading: str) -> str:
+    """A heading on its lines."""
+    return r"\shortstack[r]{" + r"\\".join(tex(line) for line in heading.split("\n")) + "}"
+
+
+ROOM = 90  # characters of small print across the narrowest text
+
+
+def _paragraphs(table: Table) -> str:
+    """The columns of a table of words: each as wide as its longest word, and of what is left what its text is long."""
+    texts = zip(
+        (table.heading, *table.columns), *([label, *map(str, cells)] for label, cells in table.rows), strict=True
+    )
+    columns = [[" ".join(text.split()) for text in column] for column in texts]
+    words = [max(len(word) for text in column for word in re.split(r"[\s_]", text)) + 1 for column in columns]
+    more = [max(map(len, column)) + 1 - word for column, word in zip(columns, words, strict=True)]
+    spare = min(1.0, max(0.0, ROOM - sum(words)) / max(1, sum(more)))
+    widths = [word + spare * rest for word, rest in zip(words, more, strict=True)]
+    of = max(ROOM, sum(widths))
+    shares = (r">{\raggedright\arraybackslash}p{\dimexpr %.3f\linewidth-2\tabcolsep\relax}" % (w / of) for w in widths)
+    return "".join(shares)
 
 
 def _css(cell: Cell) -> str:
     return "color: gray" if cell.grey else "font-weight: bold" if cell.best else ""
 
 
-def _tex(text: str) -> str:
-    return MINUS.sub("−", " ".join(text.split())).translate(TEX)
+def tex(text: str) -> str:
+    """`text` on one line as LaTeX that shows it as it is."""
+    plain = "".join(c if c in SHOWN or c < "\u0180" else "?" for c in " ".join(text.split()))
+    return MINUS.sub("−", plain).translate(TEX)
+
+
+def slug(name: str) -> str:
+    """`name` as a file name: names of datasets and solvers come from records."""
+    return re.sub(r"[^A-Za-z0-9_=-]+", "-", name).strip("-") or "table"
 
 
 MINUS = re.compile(r"(?<![\w.])-(?=\d)")  # that of -61.2, not that of 1.2e-4
@@ -159,5 +232,7 @@ TEX = str.maketrans(
         "−": "$-$",
         "–": "--",
         "…": r"\ldots{}",
+        "²": r"$^2$",
     }
 )
+SHOWN = "†−–…"  # beyond the Latin letters that LaTeX knows

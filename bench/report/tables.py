@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from bench import stats
-from bench.report import lint
+from bench.report import lint, published
 from bench.report.frame import BASELINE, Curve, by_reference
 from bench.report.lint import Group
 from bench.report.render import NOTHING, Cell, Table
@@ -24,6 +24,7 @@ SLACK = 0.02
 SLACKS = (0.0, 0.02, 0.05, 0.1)
 PENALTY = 2.0
 MIN_SEEDS = 3
+HEADLINE = "ffjord"  # the rival whom speed-ups are over where none is named
 MMD_FLOOR = 1e-6  # 10,000 rows of two or three dimensions scatter by 1e-5, even from one law; rounding is 1e-8
 
 LEGEND = (
@@ -161,7 +162,11 @@ def summary(group: Group, dataset: str, reference: str) -> Table:
     fair = not unranked(group, part)
     reached = {label: goal is not None and times(rows, goal.q, part).mark == "" for label, rows in runs.items()}
     columns = {"runs": [_counts(rows) for rows in runs.values()]}
-    columns |= {q.heading: cells_of(runs, q, reached, fair) for q in (*QUALITY, SIZE)}
+    quoted, sources = published.nll(dataset, [label.partition(" (")[0] for label in runs])
+    for quantity in (*QUALITY, SIZE):
+        columns[quantity.heading] = cells_of(runs, quantity, reached, fair)
+        if quantity is QUALITY[0]:
+            columns["NLL\n(published)"] = quoted
     columns |= {"seconds\nto q": _time_column(runs, goal, part, fair)}
     columns |= {q.heading: cells_of(runs, q, reached, fair) for q in COST}
     columns = {name: cells for name, cells in columns.items() if any(cell != NOTHING for cell in cells)}
@@ -169,8 +174,11 @@ def summary(group: Group, dataset: str, reference: str) -> Table:
     if BASELINE not in set(part["solver"]):
         rows.append((BASELINE, (Cell("no record"), *[NOTHING] * (len(columns) - 1))))
     name = f"{dataset}{group.suffix}"
-    notes = unranked(group, part) + _summary_notes(part, goal)
-    return lint.admitted(group, Table(name, dataset, "solver", list(columns), rows, notes, LEGEND), part)
+    notes = unranked(group, part) + _summary_notes(part, goal) + sources
+    made = Table(
+        name, dataset, "solver", list(columns), rows, notes, LEGEND, naming=lambda row, q: f"{row} {q} {dataset}"
+    )
+    return lint.admitted(group, made, part)
 
 
 def unranked(group: Group, part: pd.DataFrame) -> list[str]:
@@ -180,11 +188,12 @@ def unranked(group: Group, part: pd.DataFrame) -> list[str]:
 
 
 def _summary_notes(part: pd.DataFrame, goal: Target | None) -> list[str]:
-    notes = ["No solver ended with a finite validation NLL: there is no target q."]
-    if goal is not None:
-        notes = [f"q = {goal.q:.3f} nats{goal.mark}" + _still(goal)]
+    ran = part[~part["status"].isin(lint.NEVER_RAN)]
+    notes = [] if goal is None else [f"q = {goal.q:.3f} nats{goal.mark}" + _still(goal)]
+    if goal is None and (ran["status"] != "ok").any():  # solvers that have no likelihood miss no target
+        notes = ["No solver ended with a finite validation NLL: there is no target q."]
     notes += settings(part)
-    noisy = part[part["noisy"]]
+    noisy = ran[ran["noisy"]]
     if len(noisy):
         notes.append(f"Do not quote the seconds of {', '.join(_runs(noisy))}: others used the processor.")
     cut = part[part["evaluate_rows"] < part["test_rows"]].groupby("label")["evaluate_rows"]
@@ -310,7 +319,19 @@ def ratios(group: Group, solver: str, reference: str, found: "Pairs | None" = No
         rows.append(("geometric mean", [_mean_cell(c, geometric_mean) for c in across]))
         rows.append(("arithmetic mean", [_mean_cell(c, arithmetic_mean) for c in across]))
     name = f"{solver}_over_{reference}{group.suffix}"
-    return lint.admitted(group, Table(name, title, "dataset", columns, rows, notes, LEGEND))
+    return lint.admitted(
+        group, Table(name, title, "dataset", columns, rows, notes, LEGEND, naming=_naming(solver, reference))
+    )
+
+
+def _naming(solver: str, reference: str) -> Callable[[str, str], str]:
+    """What a ratio is called: the reference's gain over the rival; only against HEADLINE's it goes without saying."""
+    over = "" if solver == HEADLINE else f"over {solver}"
+
+    def name(dataset: str, quantity: str) -> str:
+        return f"{reference} {'fewer' if quantity == 'parameters' else 'speedup'} {quantity} {over} {dataset}"
+
+    return name
 
 
 @dataclass(frozen=True)

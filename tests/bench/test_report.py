@@ -16,7 +16,7 @@ from scipy.stats import ttest_ind
 from bench import names, record
 from bench.report import figures, frame, lint, render, tables
 from bench.report.__main__ import main
-from bench.report.build import slug
+from bench.report.render import slug
 from tests.bench import fake_records as fake
 
 UGLY = "<script>alert(1)</script> 50%_of & [bold]x[/bold] \x1b[2J\nsecond line | {a}"
@@ -403,6 +403,33 @@ def test_tables_fit_a_terminal_of_100_columns():
     assert max(len(line.rstrip()) for line in output.getvalue().splitlines()) <= 100
 
 
+def test_no_number_is_cut_at_80_columns():
+    output = io.StringIO()
+    for table in tables.all_of(group(fake.sweep(3)), "otflow"):
+        render.show(table, Console(file=output, width=80))
+        printed = " ".join(output.getvalue().split())
+        assert all(word in printed for _, row in table.rows for cell in row for word in str(cell).split())
+    assert "…" not in output.getvalue()
+    assert max(len(line.rstrip()) for line in output.getvalue().splitlines() if "nat" not in line) <= 80
+
+
+def test_an_allocator_is_told_in_words():
+    kept = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}
+    found = [frame.of([fake.make(env={"allocator": given})])["allocator"].iloc[0] for given in (kept, {}, {"A": "1"})]
+    assert found == ["keeps freed memory", "default", "A=1"]
+    assert "{" not in group([fake.make(env={"allocator": kept})]).title
+
+
+def test_what_never_ran_has_no_seconds_to_quote_and_no_target_is_missed_without_likelihoods():
+    noise = {"noise": {"cpu_pressure": 0.9}}
+    trace = [{"step": 1, "seconds": 1.0, "valid_nll": None}]
+    records = [fake.make("exact", trace=trace), fake.make("ffjord", status="unfit", reason="x", env=noise)]
+    notes = tables.summary(group(records), "8gaussians", "otflow").notes
+    assert not any("quote" in note or "target q" in note for note in notes)
+    failed = [*records, fake.make("rnode", status="crash", reason="x", trace=trace)]
+    assert any("no target q" in note for note in tables.summary(group(failed), "8gaussians", "otflow").notes)
+
+
 def test_a_style_is_one_for_all_figures_and_differs_between_solvers():
     looks = [figures.style(name) for name in (*figures.SOLVERS, frame.BASELINE)]
     assert len(set(looks)) == len(looks)
@@ -537,7 +564,7 @@ def test_failed_runs_make_no_interval_and_are_counted():
 
 def test_small_print_ends_with_its_braces_and_titles_are_plain():
     table = render.Table("t", "a*b_c [x](y) `z` <i>", "x", ["p"], [("r", (render.Cell("1"),))], ["note"])
-    assert re.search(r"\{\\footnotesize\s.*note.*\}", render.latex(table), re.DOTALL)
+    assert re.search(r"\{\\footnotesize.*note.*\}", render.latex(table), re.DOTALL)
     assert render.markdown(table).startswith("**a\\*b\\_c \\[x\\](y) \\`z\\` &lt;i>**\n")
 
 
@@ -644,14 +671,14 @@ def test_a_damaged_picture_is_named_and_the_rest_reported(tmp_path, capsys):
 def test_what_an_earlier_report_wrote_is_gone(tmp_path, capsys):
     out = tmp_path / "out"
     old = [out / "tables" / f"old{s}" for s in (".md", ".tex", ".csv")]
-    old += [out / "figures" / f"old{s}" for s in (".pdf", ".png")]
+    old += [out / "figures" / f"old{s}" for s in (".pdf", ".png", ".svg", ".pgf")] + [out / "paper.tex"]
     kept = [out / "tables" / "mine.txt", out / "old.md"]
     for path in [*old, *kept]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
     fake.store(tmp_path / "runs", [fake.make(), fake.make("ffjord")])
     assert run(capsys, f"records={tmp_path / 'runs'}", f"out={out}")[0] == 0
-    assert [p.exists() for p in old] == [False] * 5
+    assert not any(p.exists() for p in old)
     assert all(p.exists() for p in kept)
     assert (out / "tables" / "8gaussians.md").exists()
 

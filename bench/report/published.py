@@ -1,0 +1,76 @@
+"""What others published of the same problems, from results/paper: the grey cells beside ours, and where they are from.
+
+Only of the same test data: MINIBOONE's own test split is that of `miniboone_small` too, which trains on fewer rows; the
+other partial sets have test rows of their own, and published values are none of theirs.
+"""
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+
+import pandas as pd
+
+from bench.report.render import NOTHING, Cell
+
+PAPER = Path(__file__).parents[2] / "results" / "paper"
+TABULAR = {"power": "POWER", "gas": "GAS", "hepmass": "HEPMASS", "miniboone": "MINIBOONE", "bsds300": "BSDS300",
+           "miniboone_small": "MINIBOONE"}  # fmt: skip
+FEWER = {"miniboone_small": "trained on all 29,556 rows of MINIBOONE, here on 4,307; the test split is the same"}
+TASKS = {"normal_to_8gaussians": "N->8gaussians", "moons_to_8gaussians": "moons->8gaussians"}
+METHODS = {"otflow": "OT-Flow", "ffjord": "FFJORD", "maf": "MAF", "otcfm": "OT-CFM", "cfm": "I-CFM", "enot": "ENOT"}
+
+
+def nll(dataset: str, solvers: Sequence[str]) -> tuple[list[Cell], list[str]]:
+    """The published test NLL of each solver on a tabular set, and notes that say where from."""
+    if dataset not in TABULAR:
+        return [NOTHING] * len(solvers), []
+    here = _table("otflow_tabular")
+    ours = here[(here["dataset"] == TABULAR[dataset]) & (here["model"] == "OT-Flow")]
+    known = _table("ffjord_tabular")
+    known = known[(known["dataset"] == TABULAR[dataset]) & (known["metric"] == "test NLL (nats)")]
+    found = {"OT-Flow": (str(ours["C_test_nll"].iloc[0]), ours["C_source"].iloc[0])} if len(ours) else {}
+    found |= _found(known, "model")
+    return _cells(found, solvers, FEWER.get(dataset, ""))
+
+
+def task(dataset: str, metric: str, solvers: Sequence[str]) -> tuple[list[Cell], list[str]]:
+    """The published W2 or NPE of each solver on one of flow matching's own problems, and notes."""
+    table = _table("otcfm")
+    rows = table[(table["task"] == TASKS.get(dataset)) & (table["metric"] == metric)]
+    rows = rows.drop_duplicates("method")  # the first: the method's own paper
+    return _cells(_found(rows, "method"), solvers, "")
+
+
+def _found(rows: pd.DataFrame, by: str) -> dict[str, tuple[str, str]]:
+    """By method: the value with its deviation, and its source."""
+    texts = [_spread(value, std) for value, std in zip(rows["value"], rows["std"], strict=True)]
+    return dict(zip(rows[by], zip(texts, rows["source"], strict=True), strict=True))
+
+
+def _cells(found: dict[str, tuple[str, str]], solvers: Sequence[str], but: str) -> tuple[list[Cell], list[str]]:
+    shown = {solver: found[METHODS[solver]] for solver in solvers if METHODS.get(solver) in found}
+    cells = [_cell(shown[solver][0]) if solver in shown else NOTHING for solver in solvers]
+    sources: dict[str, list[str]] = {}
+    for solver, (_, source) in shown.items():
+        sources.setdefault(_short(source), []).append(solver)
+    notes = [f"Published, grey: {', '.join(names)}: {source}." for source, names in sources.items()]
+    return cells, notes + ([f"Published values: {but}."] if but and notes else [])
+
+
+def _cell(text: str) -> Cell:
+    return Cell(text, float(text.partition(" ")[0]), quoted=True)
+
+
+def _spread(value: str, std: str) -> str:
+    return value if pd.isna(std) else f"{value} ±{std}"
+
+
+def _short(source: str) -> str:
+    """The first of several sources, without how it was read."""
+    return source.partition(";")[0].partition(" - ")[0].partition(" (a text copy")[0].strip()
+
+
+@cache
+def _table(name: str) -> pd.DataFrame:
+    """As text: a value is shown as it was printed."""
+    return pd.read_csv(PAPER / f"{name}.csv", dtype=str)

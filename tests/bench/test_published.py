@@ -1,0 +1,59 @@
+"""Published values stand in grey beside ours, where the problem is the same, with their source."""
+
+import pytest
+
+from bench.report import frame, lint, published, render, tables, transport
+from tests.bench import fake_records as fake
+
+
+def group(records):
+    (only,) = lint.groups(frame.of(records))
+    return only
+
+
+def tabular(name):
+    target = {"miniboone": "datasets.tabular.Miniboone", "miniboone_small": "datasets.partial.MinibooneSmall",
+              "gas_sample": "datasets.partial.GasSample"}[name]  # fmt: skip
+    config = {"dataset": {"_target_": target, "version": 1}}
+    return [fake.make(solver, seed=s, config=config, floor=11.0) for solver in ("otflow", "ffjord") for s in range(3)]
+
+
+def column(table, heading):
+    i = [" ".join(name.split()) for name in table.columns].index(heading)
+    return {label: cells[i] for label, cells in table.rows}
+
+
+@pytest.mark.parametrize("name", ["miniboone", "miniboone_small"])
+def test_miniboone_has_the_values_of_the_papers(name):
+    table = tables.summary(group(tabular(name)), name, "otflow")
+    cells = column(table, "NLL (published)")
+    assert {solver: cell.text for solver, cell in cells.items()} == {
+        "otflow": "10.55", "ffjord": "10.43 ±0.04", "moments": "–",
+    }  # fmt: skip
+    assert cells["ffjord"].quoted
+    assert not any(cell.best for cell in cells.values())
+    assert any("ffjord" in note and "1810.01367" in note for note in table.notes)
+    assert any("29,556" in note for note in table.notes) == (name == "miniboone_small")
+    assert r"\color{gray} 10.43" in render.latex(table)
+
+
+def test_a_set_with_test_rows_of_its_own_has_none():
+    table = tables.summary(group(tabular("gas_sample")), "gas_sample", "otflow")
+    assert not any("published" in name for name in table.columns)
+
+
+def test_flow_matching_has_its_own_measures_beside_the_papers():
+    config = {"dataset": {"_target_": "datasets.flow_matching.NormalToEightGaussians", "version": 1}}
+    metrics = {"wasserstein_2": 0.31, "normalized_path_energy": 0.02}
+    records = [fake.make("otcfm", seed=s, config=config, metrics=metrics) for s in range(3)]
+    (table,) = [t for t in transport.all_of(group(records), "otflow") if t.name.endswith("_straight")]
+    assert column(table, "NPE")["otcfm"].value == 0.02
+    assert column(table, "NPE (published)")["otcfm"].text == "0.018 ±0.014"
+    assert column(table, "W2 (published)")["otcfm"].text == "0.303 ±0.043"
+    assert {"2302.00482", "2307.03672"} <= {
+        word for note in table.notes for word in note.replace(")", " ").replace(",", " ").split()
+    }
+
+
+def test_a_source_is_its_first_without_how_it_was_read():
+    assert published._short("A, arXiv 1, Table 2 (left); read via B; same in C") == "A, arXiv 1, Table 2 (left)"
