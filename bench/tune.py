@@ -22,6 +22,7 @@ Exit code 0: every search has its best trial; 1: one has none or is not complete
 """
 
 import math
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -85,7 +86,7 @@ class Search:
 
     def command(self, k: int, others: Sequence[str]) -> str:
         """The command line that runs trial k with seeds which the search has not seen."""
-        words = [word.lstrip("+") for word in self.cell(k)]
+        words = [re.sub(r"'(\w+)'$", r"\1", word.lstrip("+")) for word in self.cell(k)]  # a name needs no quotes
         words += [f"tuning.{name}={part:g}" for name, part in asdict(self.tuning).items()]
         seeds = ",".join(str(self.seed + i) for i in range(1, SEEDS + 1))
         words += [*others, f"budget.seconds={self.tuning.seconds:g}", f"seed={seeds}"]

@@ -74,8 +74,11 @@ def test_the_command_makes_the_trial_with_its_budget_and_other_seeds() -> None:
 
 
 def test_a_list_survives_the_shell() -> None:
-    words = shlex.split(tune.Search("ffjord", "moons", Tuning(1, 1), 0, ({"hidden": [8, 4]},)).command(0, []))
-    assert config_of(*words[4:-1])["solver"]["hidden"] == [8, 4]
+    drawn = {"hidden": [8, 4], "nonlinearity": "softplus"}
+    command = tune.Search("ffjord", "moons", Tuning(1, 1), 0, (drawn,)).command(0, [])
+    assert " 'solver.hidden=[8,4]' solver.nonlinearity=softplus " in command
+    solver = config_of(*shlex.split(command)[4:-1])["solver"]
+    assert {name: solver[name] for name in drawn} == drawn
 
 
 def test_a_setting_on_the_command_line_is_not_searched() -> None:
