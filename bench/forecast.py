@@ -13,9 +13,11 @@ from typing import Any
 
 from bench import record
 from bench.board import duration
+from bench.names import dataset_name, solver_name
 from bench.record import Record, finite
 
 REFERENCE = Path("results/reference")
+HEAD = ("solver", "dataset", "cells", "done", "failed", "to go", "time", "memory")
 
 
 @dataclass(frozen=True)
@@ -75,48 +77,82 @@ def past(folders: Iterable[Path]) -> Past:
     return found
 
 
+@dataclass(frozen=True)
+class Told:
+    """The state of a cell (`done`, `failed`, `begun` or `left`) and, unless it has ended, what it will take.
+
+    None where no record tells. `problem` names what lies in the place of its record and is none.
+    """
+
+    state: str
+    seconds: float | None = None
+    bytes: float | None = None
+    problem: str = ""
+
+    @property
+    def to_go(self) -> bool:
+        return self.state in ("begun", "left")
+
+
 def lines(cells: Sequence[Cell], known: Past, at_once: int = 1) -> Iterator[str]:
-    """A line a cell, then a summary: how many are done, and the time that the others take, so many at once."""
-    seconds: list[float | None] = []
-    peaks, states = [], Counter[str]()
-    width = len(str(len(cells)))
-    for i, cell in enumerate(cells, start=1):
-        state, text = _state(cell)
-        if state != "done":
-            seconds.append(known.seconds(cell.config))
-            peak = known.bytes(cell.config)
-            peaks += [] if peak is None else [peak]
-            text += f", {_about(seconds[-1])}, {'memory unknown' if peak is None else _size(peak)}"
-        states[state] += 1
-        yield f"[{i:{width}}/{len(cells)}] {text}"
-    numbers = ", ".join(f"{name} {states[name]}" for name in ("done", "begun", "left") if states[name])
-    unknown = sum(value is None for value in seconds)
-    time = f"about {duration(sum(value or 0.0 for value in seconds) / at_once)} to go, {at_once} at a time"
-    more = f" and {unknown} cells of which no record tells" if unknown else ""
-    memory = f", at most {_size(max(peaks))} each" if peaks else ""
-    yield f"cells {len(cells)}: {numbers}; {time}{more}{memory}"
+    """A table of solvers and datasets, what lies in the place of records, and a summary.
+
+    The time of a row is that of its cells one after the other, that of the summary with so many `at_once`.
+    """
+    told: dict[tuple[str, str], list[Told]] = defaultdict(list)
+    for cell in cells:
+        told[solver_name(cell.config["solver"]), dataset_name(cell.config["dataset"])].append(_told(cell, known))
+    everything = [one for several in told.values() for one in several]
+    yield from _aligned([HEAD, *((*kind, *_row(several)) for kind, several in told.items())])
+    yield from (one.problem for one in everything if one.problem)
+    states = Counter(one.state for one in everything)
+    numbers = ", ".join(f"{name} {states[name]}" for name in ("done", "failed", "begun", "left") if states[name])
+    time = f"{_time(everything, at_once)} to go, {at_once} at a time"
+    memory = f", at most {_memory(everything)} each" if _memory(everything) else ""
+    yield f"cells {len(cells)}: {numbers}; {time}{memory}"
 
 
-def _state(cell: Cell) -> tuple[str, str]:
-    """`done`, `begun` or `left`, and a line that says so."""
+def _row(told: Sequence[Told]) -> tuple[str, ...]:
+    states = Counter(one.state for one in told)
+    left = sum(one.to_go for one in told)
+    counts = (len(told), states["done"], states["failed"], left)
+    return (*map(str, counts), _time(told) if left else "", _memory(told))
+
+
+def _time(told: Sequence[Told], at_once: int = 1) -> str:
+    """The time of the cells to go as far as records tell, and of how many they do not."""
+    known = [one.seconds for one in told if one.to_go and one.seconds is not None]
+    unknown = sum(one.to_go for one in told) - len(known)
+    parts = [f"about {duration(sum(known) / at_once)}"] if known or not unknown else []
+    return " and ".join([*parts, f"{unknown} of unknown time"] if unknown else parts)
+
+
+def _memory(told: Sequence[Told]) -> str:
+    """The most that a cell to go will take; empty where no record tells."""
+    most = max((one.bytes for one in told if one.bytes is not None), default=None)
+    return "" if most is None else f"{most / 1e6:,.0f} MB"
+
+
+def _aligned(rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    """Rows of a table, the columns of numbers flush right; columns that have a heading only are left out."""
+    columns = [column for column in zip(*rows, strict=True) if any(column[1:])]
+    widths = [max(map(len, column)) for column in columns]
+    for row in zip(*columns, strict=True):
+        aligned = [str.ljust, str.ljust, *[str.rjust] * (len(row) - 2)]
+        yield "  ".join(to(cell, width) for to, cell, width in zip(aligned, row, widths, strict=True)).rstrip()
+
+
+def _told(cell: Cell, known: Past) -> Told:
     key = record.key(cell.config)
-    path, title = cell.runs / f"{key}.json", record.title(cell.config)
+    path = cell.runs / f"{key}.json"
     if path.exists():
         try:
-            return "done", f"{record.line(record.read(path))} [done]"
+            status = record.read(path)["status"]
         except (record.RecordError, OSError) as error:
-            return "done", f"{title}: in its place lies something else ({error})"
-    if any(cell.checkpoint.parent.glob(f"{key}*.pt")):
-        return "begun", f"{title}: begun"
-    return "left", f"{title}: left"
-
-
-def _about(seconds: float | None) -> str:
-    return "time unknown" if seconds is None else f"about {duration(seconds)}"
-
-
-def _size(count: float) -> str:
-    return f"{count / 1e6:,.0f} MB"
+            return Told("failed", problem=f"in the place of a record: {error}")
+        return Told("done" if status in record.FINE else "failed")
+    state = "begun" if any(cell.checkpoint.parent.glob(f"{key}*.pt")) else "left"
+    return Told(state, known.seconds(cell.config), known.bytes(cell.config))
 
 
 def _kind(config: Mapping[str, Any]) -> str:

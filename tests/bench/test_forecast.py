@@ -39,17 +39,39 @@ def test_cells_that_are_done_begun_and_left(tmp_path: Path) -> None:
     begun = config("ffjord")
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / f"{record.key(begun)}.pt").touch()
-    cells = [Cell({**r["config"], "env": None, "status": r["status"]}, tmp_path, tmp_path) for r in (done, failed)]
+    cells = [Cell(r["config"], tmp_path, tmp_path) for r in (done, failed)]
     found = list(forecast.lines([*cells, cell(begun, tmp_path), cell(config(), tmp_path)], Past([done]), at_once=2))
-    assert found[0].startswith("[1/4] otflow moons seed 0: ok")
-    assert found[0].endswith("[done]")
-    assert "diverged (underflow in dt) [done]" in found[1]
-    assert found[2] == "[3/4] ffjord moons seed 0: begun, about 2 min, memory unknown"
-    assert found[3] == "[4/4] otflow moons seed 0: left, about 97 s, 300 MB"
-    assert found[4] == "cells 4: done 2, begun 1, left 1; about 2 min to go, 2 at a time, at most 300 MB each"
+    assert found == [
+        "solver  dataset  cells  done  failed  to go         time  memory",
+        "otflow  moons        3     1       1      1   about 97 s  300 MB",
+        "ffjord  moons        1     0       0      1  about 2 min",
+        "cells 4: done 1, failed 1, begun 1, left 1; about 2 min to go, 2 at a time, at most 300 MB each",
+    ]
 
 
-def test_what_no_record_tells_is_said(tmp_path: Path) -> None:
-    found = list(forecast.lines([cell(config(), tmp_path)], Past()))
-    assert found[0].endswith("left, time unknown, memory unknown")
-    assert "and 1 cells of which no record tells" in found[1]
+def test_a_table_has_a_row_for_all_seeds_and_no_column_of_what_nobody_knows(tmp_path: Path) -> None:
+    cells = [cell({**config(), "seed": seed}, tmp_path) for seed in range(1000)]
+    found = list(forecast.lines([*cells, cell(config("ffjord"), tmp_path)], Past()))
+    assert found == [
+        "solver  dataset  cells  done  failed  to go                  time",
+        "otflow  moons     1000     0       0   1000  1000 of unknown time",
+        "ffjord  moons        1     0       0      1     1 of unknown time",
+        "cells 1001: left 1001; 1001 of unknown time to go, 1 at a time",
+    ]
+
+
+def test_time_that_is_known_of_some(tmp_path: Path) -> None:
+    known = Past([make("otflow", "moons", cost=SPENT)])
+    cells = [cell(config(), tmp_path), cell(config("ffjord", seconds=None), tmp_path)]
+    assert list(forecast.lines(cells, known))[-1].startswith(
+        "cells 2: left 2; about 97 s and 1 of unknown time to go, 1 at a time"
+    )
+
+
+def test_what_lies_in_the_place_of_a_record_is_named(tmp_path: Path) -> None:
+    path = tmp_path / f"{record.key(config())}.json"
+    path.write_text("{")
+    _, row, named, summary = forecast.lines([cell(config(), tmp_path)], Past())
+    assert row.split() == ["otflow", "moons", "1", "0", "1", "0"]
+    assert named.startswith(f"in the place of a record: {path}: not a record")
+    assert summary.startswith("cells 1: failed 1; about 0 s to go")
