@@ -129,13 +129,20 @@ def value(given: Any) -> str:
 def run(cells: Mapping[str, Sequence[str]], others: Sequence[str]) -> list[str]:
     """Run the cells, each by its overrides and `others`; the status of each. Raises BadInput and launcher.Stopped."""
     launcher, given = launcher_for(others)
-    jobs = jobs_of(launcher, [[*overrides, *given] for overrides in cells.values()])
-    same = []
-    for job, key in zip(jobs, cells, strict=True):
+    same, refused = [], []
+    for key, overrides in cells.items():
+        try:
+            (job,) = jobs_of(launcher, [[*overrides, *given]])
+        except BadInput as error:
+            refused.append(error)
+            print(f"{key} cannot be made any more ({error}): its record stays as it is", flush=True)
+            continue
         if (now := record.key(job.config)) == key:
             same.append(job)
         else:
             print(f"{key} ({job.title}) is another cell by now, {now}: its record stays as it is", flush=True)
+    if len(refused) == len(cells):
+        raise refused[0]
     return launcher.sweep(same)
 
 
@@ -146,7 +153,7 @@ def launcher_for(others: Sequence[str]) -> "tuple[IsolatedLauncher, list[str]]":
     from hydra.core.global_hydra import GlobalHydra
     from hydra.errors import HydraException
 
-    from bench.run import lenient
+    from bench.run import lenient, one_line
 
     try:
         others = [word for given in others for word in lenient(given)]  # as on the command line of bench.run
@@ -156,7 +163,7 @@ def launcher_for(others: Sequence[str]) -> "tuple[IsolatedLauncher, list[str]]":
             loader = GlobalHydra.instance().hydra.config_loader  # type: ignore[union-attr]
             launcher.setup(hydra_context=SimpleNamespace(config_loader=loader), task_function=None, config=cfg)
     except HydraException as error:
-        raise BadInput(str(error).splitlines()[0]) from None
+        raise BadInput(one_line(error)) from None
     return launcher, [word for word in others if not word.lstrip("+~").startswith("hydra")]
 
 
@@ -173,16 +180,21 @@ def jobs_of(launcher: "IsolatedLauncher", cells: Sequence[Sequence[str]]) -> "li
 
 
 def supersede_all(fresh: Path, runs: Path) -> None:
-    """Put the records in `fresh`, with their pictures, in the place of those in `runs`, which are kept aside."""
+    """Put the records in `fresh`, with their pictures, in the place of those in `runs`, which are kept aside.
+
+    Whenever this is cut off, no picture lies beside a record that it is not of, and the next call goes on.
+    """
     problems: list[str] = []
     for one in record.each(fresh, problems):
-        name = f"{one['key']}.json"
-        aside(runs / name)
-        picture = f"{one['key']}.npz"
-        (runs / picture).unlink(missing_ok=True)
+        new, old = fresh / f"{one['key']}.json", runs / f"{one['key']}.json"
+        content = new.read_bytes()
+        if not old.exists() or old.read_bytes() != content:  # else this was cut off below
+            aside(old)
+            old.with_suffix(".npz").unlink(missing_ok=True)
+            record.write_over(old, content)
         with suppress(FileNotFoundError):
-            os.replace(fresh / picture, runs / picture)
-        os.replace(fresh / name, runs / name)
+            os.replace(new.with_suffix(".npz"), old.with_suffix(".npz"))
+        new.unlink()
     if problems:
         raise BadInput(f"{problems[0]}: move it away and run again")
 

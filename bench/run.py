@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from bench import attempt, env, forecast, lease, record
 from bench.record import BadInput
@@ -94,6 +94,8 @@ def one_line(error: Exception) -> str:
     """An error of Hydra's in one line, with the choices there are."""
     first = str(error).strip().splitlines() or [type(error).__name__]
     options = getattr(error, "options", None)
+    if isinstance(cause := error.__cause__, ConfigAttributeError | ConfigKeyError) and cause.parent_node is not None:
+        return f"no {cause.full_key}: choose from {', '.join(map(str, cause.parent_node))}"
     if options:
         wanted = str(getattr(error, "missing_cfg_file", "")).removesuffix(".yaml")
         return f"no {wanted.replace('/', ' ', 1)}: choose from {', '.join(sorted(options))}"
@@ -127,7 +129,7 @@ def _cached(runs: Path, checkpoint: Path, key: str) -> int | None:
     if done is None:
         return None
     attempt.discard(checkpoint)
-    print(f"{record.line(done)} [cached]")
+    _say(done, runs, " [cached]")
     return OK if done["status"] == "ok" else FAILED
 
 
@@ -467,8 +469,12 @@ def _kept(made: record.Record, runs: Path, checkpoint: Path) -> int:
         print(f"error: the record was not written ({error.strerror}): the same command tries again", file=sys.stderr)
         return NOT_WRITTEN
     attempt.discard(checkpoint)
-    print(record.line(made) + ("" if first else " [another process was first: its record stands]"))
+    _say(made, runs, "" if first else " [another process was first: its record stands]")
     return OK if made["status"] == "ok" else FAILED
+
+
+def _say(made: record.Record, runs: Path, remark: str) -> None:
+    print(f"{record.line(made)}{remark}\nrecord {made['key']}: {runs / made['key']}.json")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,66 @@ def test_nothing_is_lost_when_a_record_is_superseded(tmp_path: Path) -> None:
     assert len(list(runs.iterdir())) == 4
     assert list(fresh.iterdir()) == []
     assert len(record.read_all([runs])[0]) == 1
+
+
+@pytest.mark.parametrize("drawn", [True, False])
+@pytest.mark.parametrize("cut_off", range(6))
+def test_cut_off_anywhere_no_picture_lies_beside_another_runs_record(
+    drawn: bool, cut_off: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runs, fresh = tmp_path / "runs", tmp_path / "fresh"
+    one = fake_records.make(reason="old")
+    name = one["key"]
+    fake_records.store(runs, [one])
+    fake_records.store(fresh, [{**one, "reason": "new"}])
+    (runs / f"{name}.npz").write_text("old")
+    if drawn:
+        (fresh / f"{name}.npz").write_text("new")
+    calls = []
+
+    def dying(real: Any) -> Any:
+        def call(*given: Any, **named: Any) -> Any:
+            calls.append(1)
+            if len(calls) == cut_off + 1:
+                raise KeyboardInterrupt
+            return real(*given, **named)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        for function in ("link", "replace", "unlink"):
+            patch.setattr(os, function, dying(getattr(os, function)))
+        with suppress(KeyboardInterrupt):
+            rerun.supersede_all(fresh, runs)
+    picture, record_there = runs / f"{name}.npz", record.read(runs / f"{name}.json")
+    assert not picture.exists() or picture.read_text() == record_there["reason"]
+    rerun.supersede_all(fresh, runs)
+    record.sweep_stale(runs)
+    kept = {path.name for path in runs.iterdir()}
+    assert kept == {f"{name}.json", f"{name}.json.superseded.1", *([f"{name}.npz"] if drawn else [])}
+    assert record.read(runs / f"{name}.json")["reason"] == "new"
+    assert json.loads((runs / f"{name}.json.superseded.1").read_text())["reason"] == "old"
+    assert not drawn or picture.read_text() == "new"
+    assert list(fresh.iterdir()) == []
+
+
+def test_a_cell_that_cannot_be_made_any_more_does_not_stop_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    swept: list[Any] = []
+    monkeypatch.setattr("bench.launcher.sweep", lambda jobs, *given, **named: swept.extend(jobs) or ["ok"] * len(jobs))
+    made = crashed(tmp_path, "tuned=none", "threads=1")
+    config = made["config"]
+    odd = [{**config, "budget": {**config["budget"], "second": 3}}, {**config, "solver": {**config["solver"], "x": 1}}]
+    keys = [record.key(one) for one in odd]
+    for one in odd:
+        record.write(tmp_path / "runs", record.new(one, "crash", "", "2000-01-01"))
+    assert rerun.main([f"results={tmp_path}", "failed=true"]) == 0
+    assert [record.key(job.config) for job in swept] == [made["key"]]
+    said = capsys.readouterr().out
+    assert f"{keys[0]} cannot be made any more (no budget.second: choose from seconds, " in said
+    assert f"{keys[1]} cannot be made any more (solver.x: solvers.otflow.OTFlow has no such field" in said
+    assert rerun.main([f"results={tmp_path}", f"key={keys[0]}"]) == 2, "none is left"
 
 
 def test_failed_cells_run_again(tmp_path: Path) -> None:

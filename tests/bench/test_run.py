@@ -63,7 +63,9 @@ def test_a_cell_becomes_a_record(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert made["certificates"]["inverse"]["ok"]
     assert made["env"]["launcher"] == "none"
     assert set(made["env"]["noise"]) == {"cpu_pressure", "steal", "switches_per_second"}
-    assert capsys.readouterr().out.startswith("stubs shifted seed 0: ok, test NLL ")
+    line, where = capsys.readouterr().out.splitlines()
+    assert line.startswith("stubs shifted seed 0: ok, test NLL ")
+    assert where == f"record {made['key']}: {tmp_path}/runs/{made['key']}.json"
     names = {path.name for path in tmp_path.rglob("*") if path.is_file()}
     assert names == {f"{made['key']}.json", f"{made['key']}.npz", "leases"}, "no checkpoint, no temporary file"
 
@@ -74,7 +76,9 @@ def test_a_cell_with_a_record_is_not_run_again(
     assert run_cell(cell(tmp_path)) == 0
     monkeypatch.setattr(loop, "run", lambda *a: pytest.fail("run again"))
     assert run_cell(cell(tmp_path, "progress=true", "data.root=elsewhere")) == 0, "these are not part of the key"
-    assert capsys.readouterr().out.endswith("[cached]\n")
+    _, _, line, where = capsys.readouterr().out.splitlines()
+    assert line.endswith(" [cached]")
+    assert where == f"record {records(tmp_path)[0]['key']}: {next((tmp_path / 'runs').glob('*.json'))}"
 
 
 def test_a_cell_that_another_process_computes_is_left_to_it(
@@ -144,7 +148,7 @@ def test_a_failed_run_is_a_record_too(
     assert made["status"] == status
     assert made["reason"]
     assert made["metrics"] == {}
-    assert capsys.readouterr().out == f"stubs shifted seed 0: {status} ({made['reason']})\n"
+    assert capsys.readouterr().out.splitlines()[0] == f"stubs shifted seed 0: {status} ({made['reason']})"
     assert run_cell(cfg) == 1, "still failed when it is only looked up"
     assert not list((tmp_path / "checkpoints").glob("*"))
 
@@ -405,7 +409,9 @@ def test_help_and_configuration_do_without_torch(words: list[str]) -> None:
         (["dataset=nothing"], "error: no dataset nothing: choose from "),
         (["suite=nothing"], "error: no suite nothing: choose from discretize, paper, quick, tabular, "),
         (["tuned=nothing"], "error: no tuned nothing: choose from "),
-        (["colour=red"], "error: Could not override 'colour'."),
+        (["colour=red"], "error: no colour: choose from seed, dtype, device, threads, budget, "),
+        (["budget.second=3"], "error: no budget.second: choose from seconds, steps, evaluations, target\n"),
+        (["-m", "hydra.launcher.slot=2"], "error: no hydra.launcher.slot: choose from "),
         (["-m", "suite=quick,tabular"], "error: suite takes one name"),
         (["-m", "solver=otflow,nobody"], "error: no solver nobody: choose from "),
         (["-m", "budget.seconds=0"], "error: budget.seconds is 0: it must be more than 0"),
