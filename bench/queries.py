@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
+from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
@@ -47,11 +48,10 @@ def of_ratios(function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Calla
     """A mean that no contrast of medians is: `function` of (problems, k) medians over (problems, k), by bootstrap."""
 
     def mean(a: Arrays, b: Arrays) -> Interval:
-        def statistic(*rows: np.ndarray) -> np.ndarray:
-            medians = [np.median(row, -1) for row in rows]
+        def statistic(*medians: np.ndarray) -> np.ndarray:
             return function(np.stack(medians[: len(a)]), np.stack(medians[len(a) :]))
 
-        return stats.bootstrap(statistic, [*a, *b], _rng())
+        return stats.bootstrap_of_medians(statistic, [*a, *b], _rng())
 
     return mean
 
@@ -70,7 +70,7 @@ def worst(name: str, strata: Arrays) -> Interval:
     """The largest or smallest of the medians."""
     if len(strata) == 1:
         return _with_seeds(stats.median(strata[0], _rng()), strata)
-    found = stats.bootstrap(lambda *rows: WORST[name](np.stack([np.median(r, -1) for r in rows])), strata, _rng())
+    found = stats.bootstrap_of_medians(lambda *medians: WORST[name](np.stack(medians)), strata, _rng())
     return _with_seeds(found, strata)
 
 
@@ -91,6 +91,13 @@ class Evidence:
 
     frame: pd.DataFrame
     folders: Sequence[Path]
+    _known: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    def once(self, name: str, find: Callable[[], Any]) -> Any:
+        """What `find` gives, found once for each `name`: many claims compare the same runs."""
+        if name not in self._known:
+            self._known[name] = find()
+        return self._known[name]
 
     def column(self, name: str) -> str:
         """`name`, if records can have it. Raises ClaimError."""
@@ -195,7 +202,7 @@ class Compare:
 
     def measure(self, evidence: Evidence) -> Measured:
         pairs = self.pairs(evidence)
-        unfair = {p.pair.dataset: mix for p in pairs for mix in lint.unfair(p.pair.both) if mix.name != "seeds"}
+        unfair = {p.pair.dataset: mix for p in pairs for mix in p.unfair if mix.name != "seeds"}
         compared = self.compare(pairs, evidence)
         used = {name: c for name, c in compared.items() if self._known(c) and not c.void and name not in unfair}
         notes = [f"without {name}: a certificate failed" for name, c in compared.items() if c.void]
@@ -224,8 +231,14 @@ class Compare:
     def pairs(self, evidence: Evidence) -> list["Problem"]:
         """The runs of both on each problem."""
         quantity_of(self.of, evidence)
+        timed = self.of in TIMED
+        asked = (self.solver, self.over, self.datasets, self.setting, self.over_setting, timed)
+        found: list[Problem] = evidence.once(repr(asked), lambda: self._found(evidence, timed))
+        return found
+
+    def _found(self, evidence: Evidence, timed: bool) -> list["Problem"]:
         runs = evidence.runs([self.solver, self.over], self.datasets)
-        grouped = [part for _, part in runs.groupby(list(lint.ENVIRONMENT))] if self.of in TIMED else [runs]
+        grouped = [part for _, part in runs.groupby(list(lint.ENVIRONMENT))] if timed else [runs]
         found = [self._pairs(part) for part in grouped]
         best = max(found, key=lambda pairs: (len(pairs), sum(len(p.pair.both) for p in pairs)))
         if not best:
@@ -256,6 +269,11 @@ class Problem:
     pair: Pair
     solver: pd.DataFrame
     reference: pd.DataFrame
+
+    @cached_property
+    def unfair(self) -> list[lint.Mix]:
+        """In what the runs of the pair differ."""
+        return lint.unfair(self.pair.both)
 
 
 def chosen(runs: pd.DataFrame, solver: str, setting: Setting) -> pd.DataFrame:

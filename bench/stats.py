@@ -54,13 +54,16 @@ def bootstrap(statistic: Callable[..., Array], strata: Strata, rng: Generator, l
     """
     rows = [_values(stratum) for stratum in strata]
     value = statistic(*(row[None] for row in rows)).item()
-    freedom = sum(len(row) - 1 for row in rows)
-    if freedom < FREEDOM:
-        return Interval(value, math.nan, math.nan)
-    resampled = (row[_indices(len(row), rng)] for row in rows)
-    drawn = statistic(*resampled)
-    tail = ndtr(stdtrit(freedom, (1 - level) / 2) * math.sqrt(1 + len(rows) / freedom))
-    return Interval(value, *_ends(drawn, float(tail)))
+    return _expanded(value, rows, lambda: statistic(*(row[_indices(len(row), rng)] for row in rows)), level)
+
+
+def bootstrap_of_medians(
+    statistic: Callable[..., Array], strata: Strata, rng: Generator, level: float = LEVEL
+) -> Interval:
+    """`bootstrap` of a statistic that needs the medians of the strata only: it takes (DRAWS,) of each."""
+    rows = [_values(stratum) for stratum in strata]
+    value = statistic(*(np.median(row, keepdims=True) for row in rows)).item()
+    return _expanded(value, rows, lambda: statistic(*(_resampled_medians(row, rng) for row in rows)), level)
 
 
 def contrast(weights: Sequence[float], strata: Strata, rng: Generator, level: float = LEVEL, *, log: bool) -> Interval:
@@ -278,6 +281,15 @@ def _welch(weights: Sequence[float], rows: Sequence[Array], level: float) -> tup
     freedom = total**2 / sum(part**2 / n for part, n in parts)
     half = float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt(total)
     return middle - half, middle + half
+
+
+def _expanded(value: float, rows: Sequence[Array], drawn: Callable[[], Array], level: float) -> Interval:
+    """The interval of `bootstrap` around `value`, of the strata `rows`; `drawn` makes the draws where there is one."""
+    freedom = sum(len(row) - 1 for row in rows)
+    if freedom < FREEDOM:
+        return Interval(value, math.nan, math.nan)
+    tail = ndtr(stdtrit(freedom, (1 - level) / 2) * math.sqrt(1 + len(rows) / freedom))
+    return Interval(value, *_ends(drawn(), float(tail)))
 
 
 def _ends(drawn: Array, tail: float) -> tuple[float, float]:

@@ -187,7 +187,9 @@ def _letter(i: int) -> str:
 def curve(trace: Sequence[Any]) -> Curve:
     """The entries of a trace that say when they were made, in order of time."""
     entries = [entry for entry in trace if isinstance(entry, dict)]
-    points = np.stack([_numbers([entry.get(name) for entry in entries]) for name in ("step", "seconds", "valid_nll")])
+    points = _numbers([entry.get(name) for name in ("step", "seconds", "valid_nll") for entry in entries]).reshape(
+        3, -1
+    )
     points = points[:, np.isfinite(points[:2]).all(0)]
     return Curve(*points[:, np.argsort(points[1], kind="stable")])
 

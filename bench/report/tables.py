@@ -159,7 +159,8 @@ def summary(group: Group, dataset: str, reference: str) -> Table:
     lint.one_environment(part, group.allowed)
     goal = target(part)
     runs = by_label(part, reference)
-    fair = not unranked(group, part)
+    mixed = unranked(group, part)
+    fair = not mixed
     reached = {label: goal is not None and times(rows, goal.q, part).mark == "" for label, rows in runs.items()}
     columns = {"runs": [_counts(rows) for rows in runs.values()]}
     quoted, sources = published.nll(dataset, [label.partition(" (")[0] for label in runs])
@@ -174,7 +175,7 @@ def summary(group: Group, dataset: str, reference: str) -> Table:
     if BASELINE not in set(part["solver"]):
         rows.append((BASELINE, (Cell("no record"), *[NOTHING] * (len(columns) - 1))))
     name = f"{dataset}{group.suffix}"
-    notes = unranked(group, part) + _summary_notes(part, goal) + sources
+    notes = mixed + _summary_notes(part, goal) + sources
     made = Table(
         name, dataset, "solver", list(columns), rows, notes, LEGEND, naming=lambda row, q: f"{row} {q} {dataset}"
     )
@@ -564,7 +565,7 @@ def penalties(runs: pd.DataFrame, part: pd.DataFrame) -> pd.Series:
     steps nothing is known.
     """
     ends = [curve.seconds[-1] for curve in part["curve"] if len(curve.seconds)]
-    longest = np.nanmax([*ends, *part["fit_seconds"], 0.0])
+    longest = np.nanmax([*ends, part["fit_seconds"].max(), 0.0])
     return PENALTY * runs["budget_seconds"].fillna(longest)
 
 

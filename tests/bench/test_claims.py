@@ -1,6 +1,7 @@
 """Queries over hand-made records, and the command."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from bench import claims, ledger, queries, record, stats
 from bench.ledger import NOT_MEASURABLE, PARTLY, REPRODUCED, ClaimError, Measured, Missing, Refused
-from bench.queries import Evidence, built
+from bench.queries import Compare, Evidence, built
 from bench.record import Record
 from bench.report import claims as shown
 from bench.report import frame
@@ -48,6 +49,30 @@ def pairs(seconds: dict[str, tuple[float, float]], seeds: int = 3, **more: Any) 
         for i, solver in enumerate(("ffjord", "otflow"))
         for seed in range(seeds)
     ]
+
+
+def test_the_runs_that_claims_compare_are_looked_for_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked = []
+    found = Compare._found
+
+    def counted(self: Compare, *given: Any) -> Any:
+        looked.append(self)
+        return found(self, *given)
+
+    monkeypatch.setattr(Compare, "_found", counted)
+    here = evidence([*pairs({"moons": (8.0, 4.0)}), *(run("rnode", "moons", seed, 8.0) for seed in range(3))])
+    base = Compare("seconds_to_q", "ffjord", "otflow")
+    same = [base, replace(base, mean="arithmetic"), replace(base, of="fit_seconds")]
+    others = [
+        replace(base, of="parameters"),  # of any environment
+        replace(base, solver="rnode"),
+        replace(base, datasets=["moons"]),
+        replace(base, setting={"hidden": [64, 64, 64]}),
+        replace(base, over_setting={"width": 32}),
+    ]
+    assert len({id(query.pairs(here)) for query in same}) == 1
+    assert len({id(query.pairs(here)) for query in others}) == len(others)
+    assert len(looked) == 1 + len(others)
 
 
 def test_the_means_of_the_ratios_of_times_to_q() -> None:

@@ -640,6 +640,15 @@ def test_html_escapes_what_comes_from_records(tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("wide")
+def test_each_record_is_read_once(tmp_path, capsys, monkeypatch):
+    fake.store(tmp_path / "runs", fake.sweep(3, ["moons", "8gaussians"]))
+    read, opened = record.read, []
+    monkeypatch.setattr(record, "read", lambda path: opened.append(path) or read(path))
+    assert run(capsys, f"records={tmp_path / 'runs'}", f"out={tmp_path / 'out'}")[0] == 0
+    assert sorted(opened) == sorted((tmp_path / "runs").glob("*.json"))
+
+
+@pytest.mark.usefixtures("wide")
 def test_what_is_no_record_is_named_and_left_out(tmp_path, capsys):
     folder = fake.store(tmp_path / "runs", [fake.make(), fake.make("ffjord")])
     (folder / "torn.json").write_text('{"schema": 1, "key"')

@@ -91,6 +91,18 @@ def test_resamples_of_few_scatter_too_little_and_are_expanded(gen):
     assert not np.isnan(stats.bootstrap(lambda x, y: x.mean(-1), [np.arange(3.0)] * 2, gen).low)
 
 
+@pytest.mark.parametrize("sizes", [(1, 2), (5, 6, 40), (3, 3)])
+def test_of_medians_the_bootstrap_is_that_of_the_rows(sizes, gen):
+    rows = [gen.normal(size=n) for n in sizes]
+
+    def of(medians):
+        return np.max(medians, 0)
+
+    plain = stats.bootstrap(lambda *r: of([np.median(x, -1) for x in r]), rows, np.random.default_rng(1))
+    quick = stats.bootstrap_of_medians(lambda *medians: of(medians), rows, np.random.default_rng(1))
+    np.testing.assert_array_equal(plain, quick)
+
+
 def _widths(values, gen):
     _, low, high = stats.bootstrap(lambda x: x.mean(-1), [values], gen)
     student = ttest_1samp(values, 0).confidence_interval()
