@@ -302,7 +302,7 @@ def check(record: Any) -> None:
         part = record["config"].get(name)
         if not isinstance(part, dict) or not isinstance(part.get("_target_"), str):
             raise ValueError(f"config names no {name}")
-    for name in ("budget", "validation", "evaluate"):
+    for name in ("budget", "validation", "evaluate", "tuning"):
         if not isinstance(record["config"].get(name, {}), dict):
             raise ValueError(f"config {name} is not a dict")
     if "seed" not in record["config"]:

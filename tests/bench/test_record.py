@@ -228,7 +228,7 @@ def test_the_reference_records_are_those_of_their_configurations() -> None:
     assert len(records) > 50
 
 
-@pytest.mark.parametrize("part", ["budget", "validation", "evaluate"])
+@pytest.mark.parametrize("part", ["budget", "validation", "evaluate", "tuning"])
 def test_a_part_of_the_configuration_that_has_no_fields_is_refused(part: str) -> None:
     config = {**made()["config"], part: 3}
     with pytest.raises(ValueError, match=f"config {part} is not a dict"):

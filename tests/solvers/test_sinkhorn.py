@@ -249,7 +249,7 @@ def test_degenerate_samples_are_one_clear_line(rng):
 def test_potentials_that_are_not_finite_are_divergence(backend, rng):
     torch.set_default_dtype(torch.float32)
     x, y = pair(rng, 10, 10)
-    with pytest.raises(Diverged, match="not finite at epsilon = .*: raise reg"):
+    with pytest.raises(Diverged, match=r"not finite at epsilon = .*: raise reg"):
         Sinkhorn(reg=1e-45, backend=backend, max_iter=2).couple(x, y)
 
 
