@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +216,7 @@ runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
 
 @pytest.fixture(scope="module")
 def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Records of a size that is usual: 10 datasets, 3 solvers, 334 seeds."""
+    """Ten thousand records of a size that is usual: 10 datasets, 3 solvers, 334 seeds."""
     results = tmp_path_factory.mktemp("many")
     (results / "runs").mkdir()
     cells = []
@@ -231,27 +231,26 @@ def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("words", "limit"),
-    [
-        ("bench.status results={}", 10.0),
-        ("bench.report records={}/runs out={}/report", 20.0),  # 8.3 to 9.0 s where it was measured
-    ],
-)
-def test_ten_thousand_records(words: str, limit: float, many: Path) -> None:
+@pytest.mark.parametrize("words", ["bench.status results={}", "bench.report records={}/runs out={}/report"])
+def test_ten_thousand_records_fit_into_memory(words: str, many: Path, record_property: Callable[..., None]) -> None:
+    """Either is to take under 10 seconds too, which a machine that is busy cannot tell: they are noted."""
     command = [sys.executable, "-c", MEASURED, *(word.format(many) for word in words.split())]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=280, check=False)
     seconds, peak = map(float, done.stderr.split()[-2:])
+    record_property("processor seconds", seconds)
     assert "10020" in done.stdout.replace(",", ""), done.stdout[-2000:] + done.stderr
-    assert seconds < limit, f"{seconds} s of processor time: the machine may be busy"
     assert peak < 500.0, f"{peak} MB"
 
 
-def test_status_reads_a_thousand_in_a_second(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    made = [fake_records.make(seed=seed) for seed in range(300)]
-    for one in made:
-        (tmp_path / f"{one['key']}.json").write_text(record.dumps(one))
-    begin = time.process_time()
-    assert len(status.look(tmp_path, {made[0]["key"]}).lines) == 1
-    assert time.process_time() - begin < 1.5
+def test_status_reads_each_record_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = fake_records.store(tmp_path, [fake_records.make(seed=seed) for seed in range(5)])
+    read, opened = record.read, []
+
+    def counted(path: Path) -> record.Record:
+        opened.append(path)
+        return read(path)
+
+    monkeypatch.setattr(record, "read", counted)
+    assert len(status.look(tmp_path, {path.stem for path in made.glob("*.json")}).lines) == 5
+    assert sorted(opened) == sorted(made.glob("*.json"))

@@ -4,7 +4,6 @@ import math
 import re
 import subprocess
 import sys
-import time
 import zlib
 
 import numpy as np
@@ -13,8 +12,8 @@ import pytest
 from rich.console import Console
 from scipy.stats import ttest_ind
 
-from bench import names, record
-from bench.report import figures, frame, lint, render, tables
+from bench import names, record, stats
+from bench.report import explore, figures, frame, lint, render, tables
 from bench.report.__main__ import main
 from bench.report.render import slug
 from tests.bench import fake_records as fake
@@ -741,29 +740,15 @@ def test_the_report_imports_neither_torch_nor_solvers_nor_datasets():
     assert done.stdout.strip() == "[]"
 
 
-def many(n):
-    names = [f"data{i}" for i in range(10)]
-    return [
-        fake.make(solver, name, seed)
-        for seed in range(math.ceil(n / 40))
-        for name in names
-        for solver in ("otflow", "ffjord", "rnode", "moments")
-    ][:n]
-
-
-@pytest.mark.parametrize(("n", "limit"), [(2000, 10.0), pytest.param(10_000, 60.0, marks=pytest.mark.slow)])
-def test_many_records_take_seconds(tmp_path, n, limit):
-    folder = tmp_path / "runs"
-    folder.mkdir()
-    for one in many(n):
-        one["trace"] = one["trace"][::4]
-        (folder / f"{one['key']}.json").write_text(json.dumps(one))  # without the fsync of record.write
-    begin = time.process_time()
-    table, problems = frame.load([folder])
-    for one in lint.groups(table):
-        tables.all_of(one, "otflow")
-    assert time.process_time() - begin < limit
-    assert (len(table), problems) == (n, [])
+def test_the_stairs_of_a_run_are_climbed_once(monkeypatch):
+    """Of ten thousand runs, whatever is done again and again takes minutes."""
+    records = fake.sweep(3, ["moons", "8gaussians"])
+    stairs, climbed = stats.stairs, []
+    monkeypatch.setattr(stats, "stairs", lambda values: climbed.append(1) or stairs(values))
+    (found,) = lint.groups(frame.of(records))
+    tables.all_of(found, "otflow")
+    explore.data(found, "otflow")
+    assert len(climbed) == len(records)
 
 
 @pytest.mark.parametrize("odd", [math.inf, 1e301, -(10**400), True, "1.5", None, [1.0]])
