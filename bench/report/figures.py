@@ -329,7 +329,8 @@ def _grid(
                 draw(axis, row[name], top)
             else:
                 _missing(axis, "no picture")
-        line[0].set_ylabel(dataset, parse_math=False)
+        name = dataset.replace(" d=", "\nd = ")  # a row is not high
+        line[0].set_ylabel(name, parse_math=False, fontsize="x-small")
     for axis, name in zip(axes[0], columns, strict=True):
         axis.set_title(name, parse_math=False)
     return figure
@@ -424,7 +425,7 @@ def for_latex(figure: Figure) -> None:
     """Escape the texts of a figure that LaTeX will set; what matplotlib's own formatters write is LaTeX already."""
     for text in figure.findobj(Text):
         if (shown := text.get_text()) and "$\\math" not in shown:
-            text.set_text(tex(shown.replace(r"\$", "$")))
+            text.set_text("\n".join(map(tex, shown.replace(r"\$", "$").split("\n"))))
 
 
 def close(figure: Figure) -> None:
