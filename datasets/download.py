@@ -258,7 +258,7 @@ def _extract(path: Path, members: Sequence[str], root: Path) -> None:
             found = dict(_extracted(path, members, Path(folder)))
         except tarfile.FilterError as error:
             raise DataError(f"{path} is refused ({error}): delete it") from error
-        except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError) as error:
+        except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, TypeError) as error:  # a header that is cut
             raise DataError(f"{path} is truncated or damaged ({error}): delete it, run the command again") from error
         if missing := set(members) - set(found):
             raise DataError(f"{path} lacks {', '.join(sorted(missing))}: delete it, run the command again")
