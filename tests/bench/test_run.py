@@ -407,7 +407,7 @@ def test_help_and_configuration_do_without_torch(words: list[str]) -> None:
     [
         (["solver=nobody"], "error: no solver nobody: choose from cfm, constant, "),
         (["dataset=nothing"], "error: no dataset nothing: choose from "),
-        (["suite=nothing"], "error: no suite nothing: choose from discretize, paper, quick, tabular, "),
+        (["suite=nothing"], "error: no suite nothing: choose from discretize, mnist_latent, paper, quick, tabular, "),
         (["tuned=nothing"], "error: no tuned nothing: choose from "),
         (["colour=red"], "error: no colour: choose from hydra, seed, dtype, device, threads, budget, "),
         (["budget.second=3"], "error: no budget.second: choose from seconds, steps, evaluations, target\n"),
