@@ -155,6 +155,7 @@ def test_solvers_take_turns() -> None:
     assert tune.in_turn([one, two]) == [(one, 0), (two, 0), (one, 1), (two, 1)]
 
 
+@pytest.mark.slow
 def test_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "tune").mkdir()
     (tmp_path / "tune" / "otflow.yaml").write_text(SPACE)
