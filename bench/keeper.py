@@ -29,7 +29,8 @@ def main(command: Sequence[str]) -> NoReturn:
 
     def pass_on(number: int, frame: FrameType | None) -> None:
         for process in begun:
-            os.kill(process, number)
+            with suppress(ProcessLookupError):  # it has just ended
+                os.kill(process, number)
 
     signal.signal(signal.SIGTERM, pass_on)
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
@@ -59,8 +60,8 @@ def descendants(process: int) -> list[int]:
     """The children of `process`, and theirs, and so on; none where there is no /proc."""
     children: defaultdict[int, list[int]] = defaultdict(list)
     for path in PROC.glob("[0-9]*/stat"):
-        with suppress(OSError, IndexError):  # it has just ended
-            children[int(path.read_text().rpartition(")")[2].split()[1])].append(int(path.parent.name))
+        with suppress(OSError, IndexError):  # it has just ended; names are bytes, cut anywhere
+            children[int(path.read_bytes().rpartition(b")")[2].split()[1])].append(int(path.parent.name))
     found = list(children[process])
     for child in found:  # which grows
         found += children[child]
@@ -69,14 +70,19 @@ def descendants(process: int) -> list[int]:
 
 def _start(command: Sequence[str]) -> int:
     """The number of the command, which leads a group of its own and dies with the keeper, should that be killed."""
+    keeper = os.getpid()
     process = os.fork()
     if process:
         return process
     try:
         os.setpgid(0, 0)
         _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != keeper:  # it died before that
+            os._exit(127)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.execvp(command[0], list(command))
+    except OSError as error:
+        os.write(2, f"{command[0]}: {error}\n".encode())
     finally:
         os._exit(127)
 

@@ -229,7 +229,8 @@ def sweep_stale(folder: Path) -> None:
 def alive(pid: str) -> bool:
     """Whether this machine has a process of that number that has not ended."""
     with suppress(OSError):  # where there is no /proc, or no such process
-        return not Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].startswith(" Z")  # ended, nobody asked how
+        state = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2]  # names are bytes, cut anywhere
+        return not state.startswith(b" Z")  # ended, nobody asked how
     try:
         os.kill(int(pid), 0)
     except (ProcessLookupError, OverflowError, ValueError):

@@ -219,7 +219,7 @@ def _tuning(cfg: DictConfig) -> dict[str, Any]:
     """The budget of the search that found the settings; without one no part of the key. Raises BadInput."""
     from bench.search import Tuning
 
-    given = _plain(cfg.tuning)
+    given = _plain(cfg.tuning) if cfg.tuning is not None else {}
     if not any(part is not None for part in given.values()):
         return {}
     try:

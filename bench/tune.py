@@ -136,6 +136,8 @@ def main(arguments: Sequence[str]) -> int:
 
 def tune(own: Mapping[str, str], others: Sequence[str], console: Console) -> int:
     """Run all searches, their solvers in turn, and show each; the exit code. Raises BadInput and launcher.Stopped."""
+    if own["plan"] not in ("true", "false"):
+        raise BadInput(f"plan is true or false, not {own['plan']!r}")
     searches = searches_of(own, others)
     turns = in_turn(searches)
     common = [f"budget.seconds={searches[0].tuning.seconds}", f"seed={searches[0].seed}"]

@@ -179,6 +179,28 @@ def test_memory_of_what_a_job_has_forked_counts(tmp_path: Path) -> None:
     assert statuses == ["oom", "ok"]
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="names and states of processes are read where there is /proc")
+def test_processes_whose_names_are_no_text_are_no_matter() -> None:
+    """The system cuts a name at 15 bytes, in the middle of a character too."""
+    name = "import ctypes; ctypes.CDLL(None).prctl(15, b'\\xd0', 0, 0, 0); print(flush=True); input()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-S", "-c", name], **pipes) as odd:
+        odd.stdout.readline()
+        assert odd.pid in keeper.descendants(os.getpid())
+        assert record.alive(str(odd.pid))
+        command = [sys.executable, "-I", "-S", keeper.__file__, "/bin/sh", "-c", "exit 75"]
+        with subprocess.Popen(command, stdin=subprocess.PIPE) as kept:
+            assert kept.wait(20) == 75
+        odd.communicate(b"\n")
+
+
+def test_a_command_that_is_not_there_is_named() -> None:
+    command = [sys.executable, "-I", "-S", keeper.__file__, "/no/such/command"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as kept:
+        assert kept.wait(20) == 127
+        assert b"/no/such/command" in kept.stderr.read()
+
+
 def test_memory_is_read_from_the_system() -> None:
     mine = process.resident([os.getpid()])
     block = b"x" * 50_000_000

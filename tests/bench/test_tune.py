@@ -126,6 +126,7 @@ def test_settings_that_are_written(tmp_path: Path) -> None:
         (["solver=otflow", "trials=2", "seconds=1", "solver.depht=9"], "OTFlow has no such field"),
         (["solver=otflow", "trials=2", "seconds=1", "solver._target_=tests.stubs.Decay"], "cannot use solver._target_"),
         (["solver=otflow", "trials=2", "seconds=1", "nonsense=9"], "nonsense"),
+        (["solver=otflow", "trials=2", "seconds=1", "plan=True"], "plan is true or false, not 'True'"),
     ],
 )
 def test_bad_input_in_a_line(tmp_path: Path, capfd: pytest.CaptureFixture[str], words: list[str], said: str) -> None:
