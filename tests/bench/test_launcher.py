@@ -183,8 +183,9 @@ def test_memory_of_what_a_job_has_forked_counts(tmp_path: Path) -> None:
 def test_processes_whose_names_are_no_text_are_no_matter() -> None:
     """The system cuts a name at 15 bytes, in the middle of a character too."""
     name = "import ctypes; ctypes.CDLL(None).prctl(15, b'\\xd0', 0, 0, 0); print(flush=True); input()"
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-    with subprocess.Popen([sys.executable, "-S", "-c", name], **pipes) as odd:
+    own = [sys.executable, "-S", "-c", name]
+    with subprocess.Popen(own, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as odd:
+        assert odd.stdout is not None
         odd.stdout.readline()
         assert odd.pid in keeper.descendants(os.getpid())
         assert record.alive(str(odd.pid))
@@ -198,6 +199,7 @@ def test_a_command_that_is_not_there_is_named() -> None:
     command = [sys.executable, "-I", "-S", keeper.__file__, "/no/such/command"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as kept:
         assert kept.wait(20) == 127
+        assert kept.stderr is not None
         assert b"/no/such/command" in kept.stderr.read()
 
 
