@@ -61,7 +61,7 @@ class MNISTLatent:
 
     def _autoencoder(self, root: Path, images: Array) -> Autoencoder:
         """The one that is kept beside the images; where there is none, it is trained and kept."""
-        member = f"{MNIST.name}/autoencoder-d{self.dim}-e{self.epochs}-s{self.seed}-v{self.version}.npz"
+        member = f"{MNIST.name}/autoencoder-d{self.dim}-n{self.rows[0]}-e{self.epochs}-s{self.seed}-v{self.version}.npz"
         path, again = root / member, "delete it, and it is trained again"
         if not path.exists():
             made = train(images, self.dim, self.epochs, self.seed)

@@ -50,7 +50,8 @@ def report(options: Options) -> int:
     console.print(Text(f"{len(records)} records from {read}: {page.statuses(records)}\n"))
     clear(options.out / "tables", (".md", ".tex", ".csv"))
     clear(options.out / "figures", (".pdf", ".png", ".svg", ".pgf"))
-    clear(options.out, (".tex",))
+    for name in ("macros.tex", "paper.tex"):  # no others: a paper of the user's may lie there
+        (options.out / name).unlink(missing_ok=True)
     figures.use_theme(options.venue)
     parts, sections = [], []
     for group in groups:

@@ -680,7 +680,7 @@ def test_what_an_earlier_report_wrote_is_gone(tmp_path, capsys):
     out = tmp_path / "out"
     old = [out / "tables" / f"old{s}" for s in (".md", ".tex", ".csv")]
     old += [out / "figures" / f"old{s}" for s in (".pdf", ".png", ".svg", ".pgf")] + [out / "paper.tex"]
-    kept = [out / "tables" / "mine.txt", out / "old.md"]
+    kept = [out / "tables" / "mine.txt", out / "old.md", out / "main.tex"]
     for path in [*old, *kept]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()

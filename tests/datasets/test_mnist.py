@@ -151,9 +151,9 @@ def test_the_autoencoder_is_trained_once_and_vouched_for(root, monkeypatch):
 
 
 def test_other_settings_have_an_autoencoder_of_their_own(root):
-    for settings in ({}, {"dim": 2}, {"epochs": 1}, {"seed": 1}):
+    for settings in ({}, {"dim": 2}, {"epochs": 1}, {"seed": 1}, {"rows": (50, 30, 30)}):
         MNISTLatent(**{"rows": SMALL.rows, "side": SIDE, "dim": 3, "epochs": 3, **settings}).load(root)
-    assert len(list(root.glob("mnist/*.npz"))) == 4
+    assert len(list(root.glob("mnist/*.npz"))) == 5
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
