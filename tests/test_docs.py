@@ -1,6 +1,7 @@
 """README and the pages of docs/ name what there is, all of it, and quote what the committed records give."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -94,6 +95,28 @@ def test_another_number_or_an_unknown_table_is_not_passed_over(records, monkeypa
     assert readme.renewed(made.replace("2.84", "2.48"), records) == made == readme.renewed(made, records)
     with pytest.raises(Usage, match="no table nothing: choose from 8gaussians"):
         readme.renewed(empty.replace("8gaussians", "nothing"), records)
+
+
+def test_records_that_make_no_table_are_a_line_and_no_document_changes(tmp_path, monkeypatch, capsys):
+    committed = ROOT / readme.RECORDS
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(committed, readme.RECORDS)
+    text = "<!-- table:8gaussians -->\n<!-- /table -->\n"
+    Path("README.md").write_text(text)
+    first = min(readme.RECORDS.glob("*.json"))
+    said = []
+    first.write_text("{")
+    assert readme.main() == 1
+    said.append(capsys.readouterr().err)
+    for path in readme.RECORDS.glob("*.json"):
+        if path == first or "EightGaussians" in path.read_text():
+            path.unlink()
+    assert readme.main() == 1
+    said.append(capsys.readouterr().err)
+    assert [text.count("\n") for text in said] == [1, 1]
+    assert f"{first}: not a record" in said[0]
+    assert "8gaussians: its records are of 0 groups" in said[1]
+    assert Path("README.md").read_text() == text
 
 
 def test_every_method_that_the_pages_link_to_can_be_cited():

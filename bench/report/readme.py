@@ -3,7 +3,7 @@
 A document says where: between `<!-- table:NAME -->` and `<!-- /table -->`, NAME one of TABLES. README.md and the pages
 of docs/ are looked through, from the root of the checkout. The same records give the same text.
 
-Exit code 0; 1 where a document names a table that is none, or the records are not there.
+Exit code 0; 1 where a document names a table that is none, or the records are not there, or not of one environment.
 """
 
 import re
@@ -22,6 +22,7 @@ from bench.commandline import Usage
 from bench.report import claims, lint, render, tables, transport
 from bench.report.build import load
 from bench.report.frame import by_reference
+from bench.report.lint import Group
 from bench.report.render import Cell, Table
 from bench.report.tables import Quantity
 
@@ -39,7 +40,9 @@ def main() -> int:
     """The command; gives its exit code."""
     errors = Console(stderr=True, soft_wrap=True)
     try:
-        records, _ = load([RECORDS])
+        records, problems = load([RECORDS])
+        if problems:
+            raise Usage(problems[0])
         for path in documents():
             text = path.read_text(encoding="utf-8")
             if (new := renewed(text, records)) != text:
@@ -78,11 +81,18 @@ def flows(dataset: str, budget: str) -> Made:
 
     def make(records: pd.DataFrame) -> Table:
         part = records[(records["dataset"] == dataset) & (records["budget"] == budget)]
-        (group,) = lint.groups(part)
-        made = tables.summary(group, dataset, REFERENCE)
+        made = tables.summary(alone(part, dataset), dataset, REFERENCE)
         return replace(made, title=f"{dataset}, {budget} at most", notes=[*made.notes, provenance(part)])
 
     return make
+
+
+def alone(part: pd.DataFrame, name: str) -> Group:
+    """The one group that the records of `name` are of. Raises Usage where there is none, or another."""
+    groups = lint.groups(part)
+    if len(groups) != 1:
+        raise Usage(f"{name}: its records are of {len(groups)} groups, and a quoted table is of one")
+    return groups[0]
 
 
 @dataclass(frozen=True)
@@ -128,8 +138,7 @@ def errors(family: str) -> Made:
 
     def make(records: pd.DataFrame) -> Table:
         part = records[records["family"] == family]
-        (group,) = lint.groups(part)
-        made = transport.by_dimension(group, family, REFERENCE)
+        made = transport.by_dimension(alone(part, family), family, REFERENCE)
         return replace(made, notes=[*made.notes, provenance(part)])
 
     return make
@@ -137,9 +146,9 @@ def errors(family: str) -> Made:
 
 def advected(records: pd.DataFrame) -> Table:
     """The report's table of controls advected by upwinding."""
+    dataset = "mixture_to_gaussian d=2"
     part = records[records["upwind_cost"].notna()]
-    (group,) = lint.groups(part)
-    made = transport.advected(group, "mixture_to_gaussian d=2", REFERENCE)
+    made = transport.advected(alone(part, dataset), dataset, REFERENCE)
     return replace(made, notes=[*made.notes, provenance(part)])
 
 
