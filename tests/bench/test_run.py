@@ -453,10 +453,10 @@ def test_a_plan_is_told_and_nothing_runs(words: list[str], tmp_path: Path) -> No
 def test_a_solver_from_outside_on_a_path_with_spaces(tmp_path: Path) -> None:
     results = tmp_path / "my results é"
     done = command(*STUB, "solver.rate=0.2", results=results)
-    assert (done.returncode, done.stderr.splitlines()[-1]) == (
-        0,
-        "stubs shifted seed 0: judging",
-    )  # a slow machine says more
+    assert done.returncode == 0
+    *before, last = done.stderr.splitlines()
+    assert last == "stubs shifted seed 0: judging"
+    assert all(line.startswith("stubs shifted seed 0: ") for line in before), "a slow machine says how far it is"
     (made,) = records(results)
     assert made["config"]["solver"] == {
         "_target_": "tests.stubs.Decay",
