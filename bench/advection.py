@@ -8,7 +8,6 @@ the scheme's diffusion, which is of first order and of the size of what is compa
 scheme tells how large. Solvers take the settings tuned for the dataset, and run to the end of their schedules.
 """
 
-import argparse
 import json
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import env
+from bench.commandline import options
 
 if TYPE_CHECKING:
     from datasets.base import Problem, Truth
@@ -112,9 +112,7 @@ def experiment(dataset: str, cells: tuple[int, ...] = CELLS) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.advection", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options("bench.advection", __doc__)
     parser.add_argument("dataset", choices=DATASETS)
     parser.add_argument("--cells", type=int, nargs="+", default=CELLS, help="a side, of each grid (default 64 128 256)")
     arguments = parser.parse_args()

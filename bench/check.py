@@ -13,10 +13,10 @@ Exit status 0 passed, 1 failed, 2 could not be measured. Writes results/check/la
 the latter to $GITHUB_STEP_SUMMARY where that is set.
 """
 
-import argparse
 import json
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import counters, env, gate, history
+from bench.commandline import options
 from bench.counters import NotMeasured
 from bench.record import write_over
 
@@ -83,10 +84,8 @@ def main() -> None:
     sys.exit(report.code)
 
 
-def arguments(words: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.check", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+def arguments(words: Sequence[str]) -> Namespace:
+    parser = options("bench.check", __doc__)
     parser.add_argument("--counters", action="store_true", help="the exact work counters")
     parser.add_argument("--floors", action="store_true", help="the floors of the speed-ups")
     parser.add_argument("--update", action="store_true", help="take what is found now as the reference")

@@ -9,12 +9,15 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bench import record
 from bench.board import duration
 from bench.names import dataset_name, solver_name
 from bench.record import Record, finite
+
+if TYPE_CHECKING:
+    from bench.launcher import Job
 
 REFERENCE = Path("results/reference")
 HEAD = ("solver", "dataset", "cells", "done", "failed", "to go", "time", "memory")
@@ -110,6 +113,12 @@ def lines(cells: Sequence[Cell], known: Past, at_once: int = 1) -> Iterator[str]
     time = f"{_time(everything, at_once)} to go, {at_once} at a time"
     memory = f", at most {_memory(everything)} each" if _memory(everything) else ""
     yield f"cells {len(cells)}: {numbers}; {time}{memory}"
+
+
+def of_jobs(jobs: "Sequence[Job]", at_once: int) -> Iterator[str]:
+    """`lines` of a sweep, so many `at_once`, from the records in the folders of its own."""
+    cells = [Cell(job.config, job.runs, job.checkpoint) for job in jobs]
+    return lines(cells, past({job.runs for job in jobs}), at_once)
 
 
 def _row(told: Sequence[Told]) -> tuple[str, ...]:

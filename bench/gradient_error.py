@@ -8,7 +8,6 @@ float64 at tolerance 1e-10 (Onken and Ruthotto 2020, arXiv 2005.13420, compare t
 integrator, are those tuned for the dataset; the weights are those after some steps of training.
 """
 
-import argparse
 import copy
 import dataclasses
 import json
@@ -18,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench import env
+from bench.commandline import options
 from bench.record import write_over
 
 if TYPE_CHECKING:
@@ -126,9 +126,7 @@ def experiment(dataset: str, steps: int, repeats: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.gradient_error", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options("bench.gradient_error", __doc__)
     parser.add_argument("dataset", nargs="+", help="those that FFJORD is tuned for")
     parser.add_argument("--steps", type=int, default=100, help="of training before (default 100)")
     parser.add_argument("--repeats", type=int, default=7, help="of each timing (default 7)")

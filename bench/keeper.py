@@ -77,10 +77,9 @@ def _start(command: Sequence[str]) -> int:
     try:
         os.setpgid(0, 0)
         _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != keeper:  # it died before that
-            os._exit(127)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        os.execvp(command[0], list(command))
+        if os.getppid() == keeper:  # else it died before that, and there is no signal to come
+            os.execvp(command[0], list(command))
     except OSError as error:
         os.write(2, f"{command[0]}: {error}\n".encode())
     finally:

@@ -10,7 +10,6 @@ What needs no timing is shown by the tests that the table names, which are run f
 Exit status 0: every trial came out as wanted; 1: one did not, or a run is missing; 2: could not measure.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import check, env, gate
+from bench.commandline import options
 from bench.counters import REFERENCE, ROOT, NotMeasured
 from bench.gate import CASES, FAIL, UNKNOWN, Pair, SpeedUp, Verdict
 from bench.record import write_over
@@ -188,9 +188,7 @@ def say(text: str) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.prove", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options("bench.prove", __doc__)
     parser.add_argument("--runs", type=int, default=1_000, metavar="N", help="at most so many of each trial: a try")
     given = parser.parse_args()
     try:

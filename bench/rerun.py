@@ -23,6 +23,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from bench import record
+from bench.commandline import apart
 from bench.record import BadInput, Record
 
 if TYPE_CHECKING:  # imported where they are used: --help does without
@@ -38,9 +39,8 @@ def main(arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         print(__doc__)
         return 0
-    own = {name: value for name, _, value in (word.partition("=") for word in arguments) if name in OWN}
     try:
-        return rerun(own, [word for word in arguments if word.partition("=")[0] not in OWN])
+        return rerun(*apart(arguments, OWN))
     except (BadInput, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -52,9 +52,9 @@ def main(arguments: Sequence[str]) -> int:
 def rerun(own: Mapping[str, str], others: Sequence[str]) -> int:
     """Run the cells that `own` asks for in a store of their own, whose records then take the place of the old ones."""
     runs = Path(own.get("results", "results")) / "runs"
-    apart = runs.parent / ".rerun"
+    store = runs.parent / ".rerun"
     problems: list[str] = []
-    supersede_all(apart / "runs", runs)  # what an interrupted rerun has left
+    supersede_all(store / "runs", runs)  # what an interrupted rerun has left
     cells = {one["key"]: words(one["config"]) for one in record.each(runs, problems) if wanted(one, own)}
     for line in problems:
         print(f"left out: {line}", file=sys.stderr)
@@ -64,9 +64,9 @@ def rerun(own: Mapping[str, str], others: Sequence[str]) -> int:
         print("nothing to run again")
         return 0
     try:
-        statuses = run(cells, [*others, f"results={value(str(apart))}"])
+        statuses = run(cells, [*others, f"results={value(str(store))}"])
     finally:
-        supersede_all(apart / "runs", runs)
+        supersede_all(store / "runs", runs)
     return int(any(status not in record.FINE for status in statuses))
 
 
@@ -75,12 +75,17 @@ def wanted(one: Record, own: Mapping[str, str]) -> bool:
     statuses, keys = names(own, "status"), names(own, "key")
     if unknown := [name for name in statuses if name not in record.STATUSES]:
         raise BadInput(f"no status {', '.join(unknown)}: choose from {', '.join(record.STATUSES)}")
-    if own.get("failed", "false") not in ("true", "false"):
-        raise BadInput(f"failed is true or false, not {own['failed']!r}")
-    failed = own.get("failed") == "true"
+    failed = switch(own, "failed")
     if not (failed or statuses or keys):
         raise BadInput("say which cells to run again: failed=true, status=... or key=...")
     return (failed and one["status"] not in record.FINE) or one["status"] in statuses or one["key"] in keys
+
+
+def switch(own: Mapping[str, str], word: str) -> bool:
+    """Whether `word` is on; it is off by default. Raises BadInput for what is neither true nor false."""
+    if own.get(word, "false") not in ("true", "false"):
+        raise BadInput(f"{word} is true or false, not {own[word]!r}")
+    return own.get(word) == "true"
 
 
 def names(own: Mapping[str, str], word: str) -> list[str]:

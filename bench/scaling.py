@@ -7,7 +7,6 @@ Waterman and Patterson 2009): a step's matrix-product FLOP/s against its FLOP pe
 write, as if nothing stayed in cache, beside the measured rate of a large matrix product and of a large copy.
 """
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -19,6 +18,7 @@ import torch
 from torch import Generator, Tensor
 from torch.utils._pytree import tree_leaves
 
+from bench.commandline import options
 from bench.env import keep_memory
 from bench.measure import Clock, Work, repeat
 from bench.record import write_over
@@ -133,9 +133,7 @@ def limits(device: str = "cpu") -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.scaling", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options("bench.scaling", __doc__)
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     device = parser.parse_args().device
     keep_memory()

@@ -6,7 +6,6 @@ Figure 2 of Onken et al. 2021 (arXiv 2006.00104): Laplacians of potentials of wi
 the dimensions of MINIBOONE, BSDS300 and MNIST, on initial weights; Hutchinson's estimate takes Rademacher vectors.
 """
 
-import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from bench.commandline import options
 from bench.env import describe, keep_memory
 from bench.measure import repeat
 from bench.record import write_over
@@ -95,9 +95,7 @@ def measure(dim: int, width: int = 64, n: int = 512, seed: int = 0, device: str 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m bench.trace", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options("bench.trace", __doc__)
     parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     device = parser.parse_args().device
     keep_memory()  # as in a run: automatic differentiation gains most

@@ -35,9 +35,10 @@ from rich.console import Console
 from rich.text import Text
 
 from bench import forecast, record
+from bench.commandline import apart
 from bench.names import CONF
 from bench.record import BadInput, Record
-from bench.rerun import fields_of, jobs_of, launcher_for, value
+from bench.rerun import fields_of, jobs_of, launcher_for, switch, value
 from bench.search import Tuning, draw, space_of
 
 if TYPE_CHECKING:  # imported where they are used: --help does without
@@ -122,10 +123,9 @@ def main(arguments: Sequence[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         console.print(Text(__doc__ or ""))
         return 0
-    own = OWN | {name: text for name, _, text in (word.partition("=") for word in arguments) if name in OWN}
-    others = [word for word in arguments if word.partition("=")[0] not in OWN]
+    own, others = apart(arguments, OWN)
     try:
-        return tune(own, others, console)
+        return tune(OWN | own, others, console)
     except (BadInput, OSError) as error:
         errors.print(Text(f"error: {error}"))
         return 2
@@ -136,17 +136,15 @@ def main(arguments: Sequence[str]) -> int:
 
 def tune(own: Mapping[str, str], others: Sequence[str], console: Console) -> int:
     """Run all searches, their solvers in turn, and show each; the exit code. Raises BadInput and launcher.Stopped."""
-    if own["plan"] not in ("true", "false"):
-        raise BadInput(f"plan is true or false, not {own['plan']!r}")
+    planned = switch(own, "plan")
     searches = searches_of(own, others)
     turns = in_turn(searches)
     common = [f"budget.seconds={searches[0].tuning.seconds}", f"seed={searches[0].seed}"]
     common += [f"evaluate.seconds={JUDGING_SECONDS}", *others, f"results={value(own['results'])}"]
     launcher, given = launcher_for(common)
     jobs = jobs_of(launcher, [[*search.cell(k), *given] for search, k in turns])
-    if own["plan"] == "true":
-        cells = [forecast.Cell(job.config, job.runs, job.checkpoint) for job in jobs]
-        for line in forecast.lines(cells, forecast.past({job.runs for job in jobs}), launcher.at_once):
+    if planned:
+        for line in forecast.of_jobs(jobs, launcher.at_once):
             console.print(Text(line))
         return 0
     launcher.sweep(jobs)

@@ -47,8 +47,7 @@ class IsolatedLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         jobs = self.jobs(job_overrides)  # all are checked before one runs
         if job_overrides and self._composed(job_overrides[0]).plan:
-            cells = [forecast.Cell(job.config, job.runs, job.checkpoint) for job in jobs]
-            for line in forecast.lines(cells, forecast.past({job.runs for job in jobs}), self.at_once):
+            for line in forecast.of_jobs(jobs, self.at_once):
                 _say(line)
             return []
         try:

@@ -7,13 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.ledger import VERDICTS, Entry, Finding, Missing, Refused
-from bench.names import CONF
 from bench.queries import Compare, Evidence
+from bench.report.published import PAPER
 from bench.report.render import NOTHING, Cell, Table
 from bench.report.tables import significant
 from bench.stats import Interval
 
-PUBLISHED = CONF.parents[1] / "results" / "paper" / "otflow_ratios.csv"
+PUBLISHED = PAPER / "otflow_ratios.csv"
 HEADLINE = {  # quantity -> (what it is called, its name among the published ratios)
     "parameters_at_q": ("weights at equal quality", "parameter ratio"),
     "seconds_to_q": ("training time to q", "training time ratio"),

@@ -26,6 +26,7 @@ import numpy as np
 import pandas as pd
 
 from bench import record, stats
+from bench.env import KEEP_MEMORY
 from bench.names import dataset_name, solver_name
 from bench.record import Record, flat
 
@@ -201,15 +202,12 @@ def _subsampled(trace: Sequence[Any]) -> str:
     return ", ".join(f"{rows:,.0f} of {stored:,.0f} rows of the {name}" for name, rows, stored in told if rows < stored)
 
 
-KEPT = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "-1"}  # of glibc
-
-
 def _allocator(given: Any) -> str:
     """In words what an allocator was told: freed memory is kept for the process, or whatever else."""
     if not isinstance(given, Mapping):
         return _text(given or "default")
-    known = "keeps freed memory" if KEPT.items() <= given.items() else ""
-    others = (f"{name}={value}" for name, value in sorted(given.items()) if not known or name not in KEPT)
+    known = "keeps freed memory" if KEEP_MEMORY.items() <= given.items() else ""
+    others = (f"{name}={value}" for name, value in sorted(given.items()) if not known or name not in KEEP_MEMORY)
     return clean(", ".join([*([known] if known else []), *others]) or "default", 80)
 
 

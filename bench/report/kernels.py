@@ -14,8 +14,9 @@ from matplotlib.figure import Figure
 
 from bench.report.axes import logarithmic
 from bench.report.figures import PALETTE, RC
+from bench.report.published import PAPER
 
-PUBLISHED = Path(__file__).parents[2] / "results" / "paper" / "otflow_trace.csv"
+PUBLISHED = PAPER / "otflow_trace.csv"
 Found = Mapping[str, Any]
 
 

@@ -162,15 +162,15 @@ def summary(group: Group, dataset: str, reference: str) -> Table:
     mixed = unranked(group, part)
     fair = not mixed
     reached = {label: goal is not None and times(rows, goal.q, part).mark == "" for label, rows in runs.items()}
-    columns = {"runs": [_counts(rows) for rows in runs.values()]}
-    quoted, sources = published.nll(dataset, [label.partition(" (")[0] for label in runs])
+    columns: dict[str, Sequence[Cell]] = {"runs": [_counts(rows) for rows in runs.values()]}
+    quoted, sources = published.nll(dataset, solvers_of(runs))
     for quantity in (*QUALITY, SIZE):
         columns[quantity.heading] = cells_of(runs, quantity, reached, fair)
         if quantity is QUALITY[0]:
             columns["NLL\n(published)"] = quoted
     columns |= {"seconds\nto q": _time_column(runs, goal, part, fair)}
     columns |= {q.heading: cells_of(runs, q, reached, fair) for q in COST}
-    columns = {name: cells for name, cells in columns.items() if any(cell != NOTHING for cell in cells)}
+    columns = filled(columns)
     rows = list(zip(runs, zip(*columns.values(), strict=True), strict=True))
     if BASELINE not in set(part["solver"]):
         rows.append((BASELINE, (Cell("no record"), *[NOTHING] * (len(columns) - 1))))
@@ -247,6 +247,16 @@ def _counts(runs: pd.DataFrame) -> Cell:
 def by_label(part: pd.DataFrame, reference: str) -> Runs:
     """The runs of each solver and setting, in the order of tables."""
     return {label: part[part["label"] == label] for label in by_reference(part["label"], reference)}
+
+
+def solvers_of(runs: Runs) -> list[str]:
+    """The solver of each label."""
+    return [str(rows["solver"].iloc[0]) for rows in runs.values()]
+
+
+def filled(columns: Mapping[str, Sequence[Cell]]) -> dict[str, Sequence[Cell]]:
+    """Those of `columns` in which there is anything."""
+    return {heading: cells for heading, cells in columns.items() if any(cell != NOTHING for cell in cells)}
 
 
 def cells_of(runs: Runs, quantity: Quantity, reached: Mapping[str, bool], fair: bool = True) -> list[Cell]:

@@ -6,6 +6,8 @@ KL(push-forward || target), is held to that problem's own minimiser, and its tab
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 
 import pandas as pd
 
@@ -76,10 +78,10 @@ ADVECTED = (
         ranked=False,
     ),
 )
-STRAIGHT = {  # what flow matching is judged by -> the name of its published values
-    Quantity("W2", column("wasserstein_2"), significant): "W2",
-    Quantity("NPE", column("normalized_path_energy"), significant): "NPE",
-}
+STRAIGHT = (  # what flow matching is judged by, named as its published values are
+    Quantity("W2", column("wasserstein_2"), significant),
+    Quantity("NPE", column("normalized_path_energy"), significant),
+)
 STRAIGHT_LEGEND = (
     "W2: distance between test points carried over and points of the target. NPE: |E int |v|^2 dt - W2²| / W2². "
     "Published values are means over seeds and their deviations.",
@@ -125,21 +127,9 @@ def exact(group: Group, dataset: str, reference: str) -> Table:
 def straight(group: Group, dataset: str, reference: str) -> Table:
     """Flow matching's own problems by its own measures, published values beside ours."""
     part = group.frame[group.frame["dataset"] == dataset] if dataset in TASKS else group.frame[:0]
-    runs = tables.by_label(part, reference)
-    if not runs:
-        return Table(f"{dataset}_straight{group.suffix}", dataset, "solver", [], [])
-    columns: dict[str, Sequence[Cell]] = {}
-    notes: list[str] = []
-    for quantity, metric in STRAIGHT.items():
-        columns[quantity.heading] = tables.cells_of(runs, quantity, {}, not tables.unranked(group, part))
-        columns[f"{metric}\n(published)"], sources = task(dataset, metric, [n.partition(" (")[0] for n in runs])
-        notes += sources
-    columns = {heading: cells for heading, cells in columns.items() if any(cell != NOTHING for cell in cells)}
-    rows = list(zip(runs, zip(*columns.values(), strict=True), strict=True)) if columns else []
-    notes = tables.unranked(group, part) + tables.settings(part) + list(dict.fromkeys(notes)) + tables.broken(part)
-    made = Table(f"{dataset}_straight{group.suffix}", f"{dataset}: W2 and path energy", "solver", list(columns), rows,
-                 notes, STRAIGHT_LEGEND, naming=lambda row, q: f"{row} {q} {dataset}")  # fmt: skip
-    return lint.admitted(group, made, part)
+    name, title, known = f"{dataset}_straight", f"{dataset}: W2 and path energy", partial(task, dataset)
+    made = _table(group, name, title, part, STRAIGHT, STRAIGHT_LEGEND, reference, known)
+    return replace(made, naming=lambda row, q: f"{row} {q} {dataset}")
 
 
 def relaxed(group: Group, dataset: str, reference: str) -> Table:
@@ -164,16 +154,24 @@ def _table(
     quantities: Sequence[Quantity],
     legend: tuple[str, ...],
     reference: str,
+    known: Callable[[str, Sequence[str]], tuple[list[Cell], list[str]]] | None = None,
 ) -> Table:
+    """A row for each solver and setting; `known` gives the published cells of a heading and solvers, and notes."""
     runs = tables.by_label(part, reference)
     if not runs:
         return Table(name + group.suffix, title, "solver", [], [])
     lint.one_environment(part, group.allowed)
     unranked = tables.unranked(group, part)
-    columns = {q.heading: tables.cells_of(runs, q, {}, not unranked) for q in quantities}
-    columns = {heading: cells for heading, cells in columns.items() if any(cell != NOTHING for cell in cells)}
-    rows = list(zip(runs, zip(*columns.values(), strict=True), strict=True))
-    notes = unranked + tables.settings(part) + subsampled(part) + tables.broken(part)
+    columns: dict[str, Sequence[Cell]] = {}
+    sources: list[str] = []
+    for quantity in quantities:
+        columns[quantity.heading] = tables.cells_of(runs, quantity, {}, not unranked)
+        if known:
+            columns[f"{quantity.heading}\n(published)"], found = known(quantity.heading, tables.solvers_of(runs))
+            sources += found
+    columns = tables.filled(columns)
+    rows = list(zip(runs, zip(*columns.values(), strict=True), strict=True)) if columns else []
+    notes = [*unranked, *tables.settings(part), *subsampled(part), *dict.fromkeys(sources), *tables.broken(part)]
     made = Table(
         name + group.suffix,
         title,

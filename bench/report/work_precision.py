@@ -38,8 +38,8 @@ def figures(group: Group, reference: str) -> Iterator[Drawn]:
     for axis, (name, part) in zip(axes.flat, shown.items(), strict=False):
         _panel(axis, part, reference)
         axis.set_title(name, parse_math=False)
-    figure.supxlabel(f"seconds for {ROWS:,} points", fontsize=8)
-    figure.supylabel("error of the log-density (nat)", fontsize=8)
+    figure.supxlabel(f"seconds for {ROWS:,} points")
+    figure.supylabel("error of the log-density (nat)")
     legend(figure, axes, reference)
     caption = (
         "Mean absolute error of the log-density against a fine integration over the seconds of its evaluation, at an "
