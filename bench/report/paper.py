@@ -2,14 +2,18 @@
 
 A macro is named by solver, quantity and dataset, letters only: \\OTFlowTrainEightGaussians is OT-Flow's seconds to the
 target on 8gaussians as its table prints them, \\OTFlowSpeedupTrainPower how many times as long FFJORD takes on POWER.
-Of other rivals the name says which: \\OTFlowSpeedupTrainOverRNODEPower. A number that is not there has no macro.
+Of other rivals the name says which: \\OTFlowSpeedupTrainOverRNODEPower. A number that is not there has no macro. Where
+the report has several parts, each name ends with its part: no number is the one that goes without saying.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
+from bench import stats
 from bench.report.render import Cell, Table, tex
 from bench.report.venues import Venue
 
@@ -63,15 +67,30 @@ def name_of(text: str) -> str:
 
 
 def macros(sections: Sequence[Section]) -> list[Macro]:
-    """A macro for each number of the tables that name theirs; a name that is taken gets the number of its part."""
-    found: dict[str, Macro] = {}
-    for section in sections:
-        for words, cell, source in _numbers(section.tables):
-            name = name_of(words)
-            if name in found:
-                name += name_of(f"part{section.number}")
-            found.setdefault(name, Macro(name, printed(cell), source))
-    return list(found.values())
+    """A macro for each number of the tables that name theirs, each under a name of its own.
+
+    Numbers whose words differ in nothing that a name can hold are counted: ...NumberOne, ...NumberTwo.
+    """
+    found = [
+        (name_of(words) + _end(section, sections), cell, source)
+        for section in sections
+        for words, cell, source in _numbers(section.tables)
+    ]
+    times = Counter(name for name, _, _ in found)
+    made: dict[str, Macro] = {}
+    for name, cell, source in found:
+        one = name if times[name] == 1 else next(new for new in _counted(name) if new not in times and new not in made)
+        made[one] = Macro(one, printed(cell), source)
+    return list(made.values())
+
+
+def _end(section: Section, sections: Sequence[Section]) -> str:
+    """What names of a part end with: nothing where no other part has runs."""
+    return name_of(f"part{section.number}") if sum(other.number > 0 for other in sections) > 1 else ""
+
+
+def _counted(name: str) -> Iterator[str]:
+    return (name + name_of(f"number{n}") for n in count(1))
 
 
 def _numbers(tables: Sequence[Table]) -> Iterator[tuple[str, Cell, str]]:
@@ -94,10 +113,20 @@ def printed(cell: Cell) -> str:
 
 def write(sections: Sequence[Section], venue: Venue, folder: Path) -> None:
     """macros.tex and paper.tex in `folder`, where tables/ and figures/ are."""
-    numbers = macros(sections)
-    head = "% Needs \\usepackage{xcolor}. Grey: a certificate failed. Each line: the table, its row and its column."
-    (folder / "macros.tex").write_text("\n".join([head, *map(str, numbers)]) + "\n", encoding="utf-8")
+    lines = [*(f"% {line}" for line in _head(sections)), *map(str, macros(sections))]
+    (folder / "macros.tex").write_text("\n".join(lines) + "\n", encoding="utf-8")
     (folder / "paper.tex").write_text(document(sections, venue), encoding="utf-8")
+
+
+def _head(sections: Sequence[Section]) -> Iterator[str]:
+    """What a reader of the numbers alone must know: their parts and signs, and the legends of their tables."""
+    yield r"Needs \usepackage{xcolor}. Behind each number: its table, row and column. Grey: void, a certificate failed."
+    yield f"[a, b]: the {stats.LEVEL:.0%} interval. (k of n): so many of the runs or problems alone."
+    for section in sections:
+        if end := _end(section, sections):
+            yield f"{end}: {tex(section.title)}"
+    named = [table for section in sections for table in section.tables if table.naming]
+    yield from dict.fromkeys(tex(line) for table in named for line in table.legend)
 
 
 def document(sections: Sequence[Section], venue: Venue) -> str:
@@ -107,6 +136,7 @@ def document(sections: Sequence[Section], venue: Venue) -> str:
 
 def _preamble(venue: Venue) -> list[str]:
     return [
+        "% Written anew by each report: change a copy.",
         f"\\documentclass[{venue.size:g}pt]{{article}}",
         venue.preamble,
         f"\\usepackage[letterpaper,textwidth={venue.text}in,textheight=9in]{{geometry}}",

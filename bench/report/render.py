@@ -204,9 +204,17 @@ def _css(cell: Cell) -> str:
 
 
 def tex(text: str) -> str:
-    """`text` on one line as LaTeX that shows it as it is."""
-    plain = "".join(c if c in SHOWN or c < "\u0180" else "?" for c in " ".join(text.split()))
-    return MINUS.sub("−", plain).translate(TEX)
+    """`text` on one line as LaTeX that shows it as it is; what is a number may stand in a formula too.
+
+    A character that pdflatex has no letter for in T1 fonts stands as its code point, U+03C3.
+    """
+    known = "".join(c if _has_letter(c) else f"U+{ord(c):04X}" for c in " ".join(text.split()))
+    shown = MINUS.sub("−", known).translate(TEX)
+    return "{}" + shown if shown.startswith(("*", "[")) else shown  # the end of a row before would take it as its own
+
+
+def _has_letter(character: str) -> bool:
+    return ord(character) in TEX or (character < "\u0100" and character.isprintable())
 
 
 def slug(name: str) -> str:
@@ -225,14 +233,13 @@ TEX = str.maketrans(
         "<": r"\textless{}",
         ">": r"\textgreater{}",
         "|": r"\textbar{}",
-        "†": r"$^\dagger$",
-        "±": r"$\pm$",
-        "×": r"$\times$",
-        "·": r"$\cdot$",
-        "−": "$-$",
+        "†": r"\ensuremath{^\dagger}",
+        "±": r"\ensuremath{\pm}",
+        "×": r"\ensuremath{\times}",
+        "·": r"\ensuremath{\cdot}",
+        "−": r"\ensuremath{-}",
         "–": "--",
         "…": r"\ldots{}",
-        "²": r"$^2$",
+        "²": r"\ensuremath{^2}",
     }
 )
-SHOWN = "†−–…"  # beyond the Latin letters that LaTeX knows

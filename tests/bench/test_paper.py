@@ -16,7 +16,7 @@ from bench.report.render import Cell, Table
 from bench.report.venues import VENUES
 from tests.bench import fake_records as fake
 
-UGLY = "<b>50%_of & {a}^~\\ #1 σ"
+UGLY = "<b>50%_of & {a}^~\\ #1 σħ\x1b"
 
 
 @pytest.fixture
@@ -82,15 +82,57 @@ def test_a_speedup_is_the_ratio_that_bench_stats_gives(group):
 def test_what_is_void_is_grey_and_what_is_not_there_has_no_macro(group):
     texts = {one.name: one.text for one in paper.macros(sections(group))}
     assert texts["ENOTNLLMoons"].startswith(r"\textcolor{gray}{")
-    assert texts["ENOTNLLMoons"].endswith(r"$^\dagger$}")
+    assert texts["ENOTNLLMoons"].endswith(r"\ensuremath{^\dagger}}")
     assert not any(name.startswith("RNODE") for name in texts)
 
 
-def test_a_name_that_is_taken_tells_its_part_and_published_numbers_are_nobodys():
-    table = Table("t", "T", "x", ["p", "q"], [("r", (Cell("1", 1.0), Cell("2", 2.0, quoted=True)))],
-                  naming=lambda row, column: f"{row} {column}")  # fmt: skip
-    found = paper.macros([Section(n, "", (), [table], ()) for n in (1, 2)])
-    assert [(one.name, one.text) for one in found] == [("RP", "1"), ("RPPartTwo", "1")]
+def of_rows(*labels, number=1, title=""):
+    """A part with a table that names each of its numbers, 1, 2, ... by its row."""
+    rows = [(label, (Cell(str(i), float(i)), Cell("9", 9.0, quoted=True))) for i, label in enumerate(labels, 1)]
+    table = Table("t", "T", "x", ["p", "q"], rows, legend=["±: half"], naming=lambda row, column: row)
+    return Section(number, title, (), [table], ())
+
+
+def named(*parts):
+    return [(one.name, one.text) for one in paper.macros(parts)]
+
+
+def test_names_tell_their_part_where_there_are_several_and_published_numbers_are_nobodys():
+    assert named(of_rows("r"), Section(0, "Claims", (), [], ())) == [("R", "1")]
+    assert named(of_rows("r"), of_rows("r", number=2)) == [("RPartOne", "1"), ("RPartTwo", "1")]
+
+
+def test_numbers_that_share_a_name_are_counted_and_none_is_lost():
+    found = named(of_rows("a_b", "a b", "a-b", "a b number two", "c"))
+    numbers = [("ABNumberOne", "1"), ("ABNumberThree", "2"), ("ABNumberFour", "3"), ("ABNumberTwo", "4"), ("C", "5")]
+    assert found == numbers
+
+
+def test_the_head_of_the_macros_tells_parts_and_signs(group, tmp_path):
+    paper.write(sections(group), VENUES["icml"], tmp_path)
+    head = [line for line in (tmp_path / "macros.tex").read_text().splitlines() if line.startswith("%")]
+    signs = ("[a, b]: the 95", "(k of n): ", r"\ensuremath{\pm} is half", "*: runs", r"\ensuremath{^\dagger}: a cert")
+    assert all(any(sign in line for line in head) for sign in signs)
+    assert not any("PartOne" in line for line in head)
+    paper.write([of_rows("r", title="cpu\nA"), of_rows("r", number=2, title="cpu B")], VENUES["icml"], tmp_path)
+    *head, one, two = (tmp_path / "macros.tex").read_text().splitlines()
+    assert all(line.startswith("% ") for line in head)
+    assert {"% PartOne: cpu A", "% PartTwo: cpu B", r"% \ensuremath{\pm}: half"} <= set(head)
+    assert (one.split("%")[0], two.split("%")[0]) == (r"\newcommand{\RPartOne}{1} ", r"\newcommand{\RPartTwo}{1} ")
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("ħ\x1b\u200b😀", "U+0127U+001BU+200BU+1F600"),
+        ("é µ¾\x85\xad", "é µ¾ U+00AD"),
+        ("-61.2 ±0.1†", r"\ensuremath{-}61.2 \ensuremath{\pm}0.1\ensuremath{^\dagger}"),
+        ("[a] *", "{}[a] *"),
+        ("* a", "{}* a"),
+    ],
+)
+def test_latex_is_given_letters_that_it_has(text, shown):
+    assert render.tex(text) == shown
 
 
 @pytest.mark.parametrize("venue", VENUES.values(), ids=VENUES)
@@ -135,9 +177,28 @@ def written(folder, out, venue):
     return {path.relative_to(out): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
 
 
+def compiled(path):
+    """What pdflatex says of a document that it can set."""
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", path.name]
+    done = subprocess.run(command, cwd=path.parent, capture_output=True, text=True, errors="replace", check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("pdflatex"), reason="no pdflatex")
+@pytest.mark.parametrize("venue", ["icml", "jmlr"])
+def test_latex_sets_every_letter_that_it_is_given(venue, tmp_path):
+    text = render.tex("".join(map(chr, [*range(1, 0x180), *render.TEX, 0x3C3, 0x1F600])))
+    lines = [r"\documentclass{article}", VENUES[venue].preamble, r"\begin{document}", text, r"\end{document}"]
+    (tmp_path / "all.tex").write_text("\n".join(lines))
+    assert "Missing character" not in compiled(tmp_path / "all.tex")
+
+
 @pytest.mark.slow
 def test_the_paper_includes_what_is_there_is_the_same_again_and_compiles(tmp_path, records):
-    folder = fake.store(tmp_path / "runs", records, pictures=True)
+    odd = [fake.make(solver, "[ħ] *moons", floor=-61.0) for solver in ("otflow", "ffjord")]
+    folder = fake.store(tmp_path / "runs", [*records, *odd], pictures=True)
     files = written(folder, tmp_path / "a", "icml")
     again = written(folder, tmp_path / "b", "icml")
     assert files.keys() == again.keys()
@@ -153,9 +214,9 @@ def test_the_paper_includes_what_is_there_is_the_same_again_and_compiles(tmp_pat
     if not shutil.which("pdflatex"):
         pytest.skip("no pdflatex: the text is checked, not compiled")
     assert ".pgf" in suffixes
-    done = subprocess.run(
-        ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"],
-        cwd=tmp_path / "a", capture_output=True, text=True, errors="replace", check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout[-2000:]
-    assert "Overfull" not in done.stdout
+    assert "Overfull" not in compiled(tmp_path / "a" / "paper.tex")
+    numbers = re.findall(r"\\newcommand\{(\\[A-Za-z]+)\}", (tmp_path / "a" / "macros.tex").read_text())
+    head = [r"\documentclass{article}\usepackage{xcolor}\input{macros}\begin{document}"]
+    formulas = [f"${name}$\n" for name in numbers]
+    (tmp_path / "a" / "formulas.tex").write_text("\n".join([*head, *formulas, r"\end{document}"]))
+    compiled(tmp_path / "a" / "formulas.tex")
