@@ -19,7 +19,7 @@ from bench.commandline import Usage, words
 from bench.ledger import Claim, ClaimError
 from bench.queries import Evidence
 from bench.report import claims as shown
-from bench.report import render
+from bench.report import render, written
 from bench.report.build import WIDTH, load, write_tables
 from bench.report.options import default_folders
 
@@ -58,6 +58,7 @@ def show(claims: Sequence[Claim], folders: tuple[Path, ...], out: Path, errors: 
     made = shown.all_of(entries, evidence)
     for table in made:
         render.show(table, console)
+    written.clear(out / folders[0].name)
     write_tables(made, out / folders[0].name)
     refused = [f"{entry.claim.id} refused: {f.why}" for entry in entries for f in entry.findings if f.refused]
     for line in dict.fromkeys([*refused, *(f"left out: {problem}" for problem in problems)]):

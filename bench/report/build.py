@@ -29,6 +29,7 @@ from bench.report import (
     transport,
     transport_figures,
     work_precision,
+    written,
 )
 from bench.report.figures import Drawn
 from bench.report.lint import Group
@@ -48,10 +49,8 @@ def report(options: Options) -> int:
     records, problems = load(options.records)
     groups = lint.groups(records, options.allow)
     console.print(Text(f"{len(records)} records from {read}: {page.statuses(records)}\n"))
-    clear(options.out / "tables", (".md", ".tex", ".csv"))
-    clear(options.out / "figures", (".pdf", ".png", ".svg", ".pgf"))
-    for name in ("macros.tex", "paper.tex"):  # no others: a paper of the user's may lie there
-        (options.out / name).unlink(missing_ok=True)
+    for folder in (options.out, options.out / "tables", options.out / "figures"):
+        written.clear(folder)
     figures.use_theme(options.venue)
     parts, sections = [], []
     for group in groups:
@@ -64,9 +63,9 @@ def report(options: Options) -> int:
         problems += [*group.problems, *unread]
         show_group(group, made, console)
         write_tables(made, options.out / "tables")
-        written = write_figures(drawn, options.out / "figures", options.venue)
+        pngs = write_figures(drawn, options.out / "figures", options.venue)
         sections.append(section(group.number, group.title, group.notes, made, drawn))
-        kept = [picture for one, picture in zip(drawn, written, strict=True) if not one.explored]
+        kept = [picture for one, picture in zip(drawn, pngs, strict=True) if not one.explored]
         data = explore.data(group, options.reference)
         parts.append(page.Part(f"part{group.number}", group.title, group.notes, made, kept, data))
     if kernels := kernels_part(options, console, sections):
@@ -76,6 +75,8 @@ def report(options: Options) -> int:
         sections += [section(0, part.title, part.notes, part.tables, ()) for part in verdicts]
         paper.write(sections, options.venue, options.out)
     show_end(lint.why(groups), problems, console)
+    if options.venue and ".pgf" not in formats(options.venue):
+        console.print(Text("No PGF figures: pdflatex, which measures their texts, is not on the path.", style="yellow"))
     html = page.render(records, options.records, problems, lint.why(groups), tables.LEGEND, [*verdicts, *parts])
     (options.out / "index.html").write_text(html, encoding="utf-8")
     console.print(Text(f"Page, tables and figures: {options.out / 'index.html'}"))
@@ -147,19 +148,14 @@ def show_end(why: str, problems: Sequence[str], console: Console) -> None:
         console.print(Text(f"Left out: {line}", style="red"))
 
 
-def clear(folder: Path, suffixes: tuple[str, ...]) -> None:
-    """Remove what an earlier report wrote: it may be of records that are no more."""
-    for path in folder.glob("*"):
-        if path.suffix in suffixes and path.is_file():
-            path.unlink()
-
-
 def write_tables(made: Sequence[Table], folder: Path) -> None:
     """Each table as .md, .tex and .csv."""
     folder.mkdir(parents=True, exist_ok=True)
     for table in made:
         for suffix, text in ((".md", render.markdown), (".tex", render.latex), (".csv", render.csv)):
-            (folder / (table.file + suffix)).write_text(text(table), encoding="utf-8")
+            path = folder / (table.file + suffix)
+            path.write_text(text(table), encoding="utf-8")
+            written.note(path)
 
 
 # no dates: the same records give the same file
@@ -170,22 +166,26 @@ FORMATS: Mapping[str, Mapping[str, Any]] = {
 OF_PAPERS: Mapping[str, Mapping[str, Any]] = {".svg": {"dpi": 300, "metadata": {"Date": None}}, ".pgf": {"dpi": 300}}
 
 
+def formats(venue: Venue | None) -> Mapping[str, Mapping[str, Any]]:
+    """How figures are written, by suffix: for a venue OF_PAPERS too, .pgf where there is a LaTeX to measure it."""
+    chosen = {**FORMATS, **(OF_PAPERS if venue else {})}
+    return {suffix: how for suffix, how in chosen.items() if suffix != ".pgf" or shutil.which("pdflatex")}
+
+
 def write_figures(drawn: Sequence[Drawn], folder: Path, venue: Venue | None) -> list[Picture]:
-    """Each figure in FORMATS; for a venue in its size and OF_PAPERS too, .pgf where there is a LaTeX to measure it."""
+    """Each figure in its formats; for a venue in its size."""
     folder.mkdir(parents=True, exist_ok=True)
-    formats = {**FORMATS, **OF_PAPERS} if venue else FORMATS
-    if not shutil.which("pdflatex"):
-        formats = {suffix: how for suffix, how in formats.items() if suffix != ".pgf"}
     shown = []
     for one in drawn:
         path = folder / slug(one.name)
         if venue:
             one.figure.set_size_inches(venue.fitted(*one.figure.get_size_inches()))
         one.figure.draw_without_rendering()  # the layout settles in its second pass: titles were cut without
-        for suffix, how in formats.items():
+        for suffix, how in formats(venue).items():
             if suffix == ".pgf":
                 figures.for_latex(one.figure)
             one.figure.savefig(path.with_suffix(suffix), **how)
+            written.note(path.with_suffix(suffix))
         figures.close(one.figure)
         shown.append(Picture.read(path.with_suffix(".png"), one.caption))
     return shown

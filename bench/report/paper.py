@@ -14,6 +14,7 @@ from itertools import count
 from pathlib import Path
 
 from bench import stats
+from bench.report import written
 from bench.report.render import Cell, Table, tex
 from bench.report.venues import Venue
 
@@ -114,8 +115,9 @@ def printed(cell: Cell) -> str:
 def write(sections: Sequence[Section], venue: Venue, folder: Path) -> None:
     """macros.tex and paper.tex in `folder`, where tables/ and figures/ are."""
     lines = [*(f"% {line}" for line in _head(sections)), *map(str, macros(sections))]
-    (folder / "macros.tex").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    (folder / "paper.tex").write_text(document(sections, venue), encoding="utf-8")
+    for name, text in (("macros.tex", "\n".join(lines) + "\n"), ("paper.tex", document(sections, venue))):
+        (folder / name).write_text(text, encoding="utf-8")
+        written.note(folder / name)
 
 
 def _head(sections: Sequence[Section]) -> Iterator[str]:

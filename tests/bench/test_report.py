@@ -1,7 +1,9 @@
+import hashlib
 import io
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 import zlib
@@ -9,11 +11,12 @@ import zlib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib import pyplot as plt
 from rich.console import Console
 from scipy.stats import ttest_ind
 
 from bench import names, record, stats
-from bench.report import explore, figures, frame, lint, render, tables
+from bench.report import explore, figures, frame, lint, render, tables, written
 from bench.report.__main__ import main
 from bench.report.render import slug
 from tests.bench import fake_records as fake
@@ -614,9 +617,10 @@ def test_the_command_writes_page_tables_and_figures(tmp_path, capsys):
     code, printed, _ = run(capsys, f"records={tmp_path / 'runs'}", f"out={out}")
     assert code == 0
     assert "ffjord / otflow" in printed
+    assert "PGF" not in printed
     assert str(tmp_path / "runs") in printed.replace("\n", "")
     assert {p.suffix for p in (out / "tables").glob("8gaussians.*")} == {".md", ".tex", ".csv"}
-    names = {p.name for p in (out / "figures").iterdir()}
+    names = {p.name for p in (out / "figures").glob("[!.]*")}
     assert names == {f"{n}.{s}" for n in ("quality", "densities", "samples", "trajectories") for s in ("pdf", "png")}
     html = (out / "index.html").read_text()
     assert html.count("data:image/png;base64,") == 3  # it draws quality against time itself
@@ -676,19 +680,36 @@ def test_a_damaged_picture_is_named_and_the_rest_reported(tmp_path, capsys):
 
 
 @pytest.mark.usefixtures("wide")
-def test_what_an_earlier_report_wrote_is_gone(tmp_path, capsys):
+def test_a_report_removes_what_an_earlier_one_wrote_and_nothing_else(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda name: None)
     out = tmp_path / "out"
-    old = [out / "tables" / f"old{s}" for s in (".md", ".tex", ".csv")]
-    old += [out / "figures" / f"old{s}" for s in (".pdf", ".png", ".svg", ".pgf")] + [out / "paper.tex"]
-    kept = [out / "tables" / "mine.txt", out / "old.md", out / "main.tex"]
-    for path in [*old, *kept]:
+    old = [out / name for name in ("tables/old.md", "figures/old.pdf", "old.tex")]
+    *mine, edited = [out / name for name in ("tables/mine.tex", "figures/mine.pdf", "mine.tex", "tables/edited.md")]
+    for path in [*old, *mine, edited]:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    fake.store(tmp_path / "runs", [fake.make(), fake.make("ffjord")])
-    assert run(capsys, f"records={tmp_path / 'runs'}", f"out={out}")[0] == 0
-    assert not any(p.exists() for p in old)
-    assert all(p.exists() for p in kept)
-    assert (out / "tables" / "8gaussians.md").exists()
+        path.write_text("before")
+    written.note(*old, edited)
+    edited.write_text("by hand")
+    runs = fake.store(tmp_path / "runs", [fake.make(), fake.make("ffjord")])
+    with plt.rc_context():
+        code, printed, _ = run(capsys, f"records={runs}", f"out={out}", "paper.venue=icml")
+    assert code == 0
+    assert printed.count("No PGF figures: pdflatex") == 1
+    assert not any(path.exists() for path in old)
+    lists = list(out.rglob(written.LIST))
+    listed = {path.parent / line[66:] for path in lists for line in path.read_text().splitlines()}
+    assert {out / name for name in ("paper.tex", "tables/8gaussians.tex", "figures/quality.svg")} <= listed
+    assert {path for path in out.rglob("[!.]*") if path.is_file()} == listed | {*mine, edited, out / "index.html"}
+
+
+def test_a_list_of_written_files_reaches_into_no_other_folder(tmp_path):
+    mine = tmp_path / "mine.md"
+    mine.write_text("x")
+    (tmp_path / "tables").mkdir()
+    line = f"{hashlib.sha256(b'x').hexdigest()}  ../mine.md\n"
+    (tmp_path / "tables" / written.LIST).write_bytes(line.encode() + b"\xff torn")
+    written.clear(tmp_path / "tables")
+    assert mine.exists()
 
 
 @pytest.mark.usefixtures("wide")

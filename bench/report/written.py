@@ -1,0 +1,32 @@
+"""What reports wrote to a folder, so that the next one removes it and nothing of the user's.
+
+A folder's LIST has a line for each file, as sha256sum has it (`sha256sum -c .written` checks them). What is not in it,
+or was changed since, is the user's.
+"""
+
+import hashlib
+from pathlib import Path
+
+LIST = ".written"
+
+
+def note(*paths: Path) -> None:
+    """List these files, each in its folder."""
+    for path in paths:
+        with open(path.with_name(LIST), "a", encoding="utf-8") as file:
+            file.write(f"{_sum(path)}  {path.name}\n")
+
+
+def clear(folder: Path) -> None:
+    """Remove what is listed and unchanged: it may be of records that are no more."""
+    known = folder / LIST
+    lines = known.read_text(encoding="utf-8", errors="replace").splitlines() if known.exists() else []
+    for digest, _, name in (line.partition("  ") for line in lines):
+        path = folder / Path(name).name  # in this folder, whatever the list says
+        if path.is_file() and _sum(path) == digest:
+            path.unlink()
+    known.unlink(missing_ok=True)
+
+
+def _sum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
