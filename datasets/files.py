@@ -73,19 +73,27 @@ def read_hdf5(path: Path, names: tuple[str, ...]) -> list[Array]:
         return [numbers(file[name][()]) for name in names]
 
 
-def read_idx(path: Path) -> NDArray[np.uint8]:
-    """The images (n, rows, columns) of a gzipped IDX file (LeCun, Cortes and Burges 1998). Raises ValueError.
+def read_idx(path: Path, shape: tuple[int, int, int]) -> NDArray[np.uint8]:
+    """The images of a gzipped IDX file (LeCun, Cortes and Burges 1998), `shape` (n, rows, columns). Raises ValueError.
 
-    Big-endian: 0x00000803, n, rows, columns, each in four bytes, then a byte for each pixel.
+    Big-endian: 0x00000803, n, rows, columns, each in four bytes, then a byte for each pixel. No more is inflated.
     """
+    size = math.prod(shape)
     with gzip.open(path) as file:
-        head, pixels = np.frombuffer(file.read(16), ">i4"), np.frombuffer(file.read(), np.uint8)
-    if len(head) < 4 or head[0] != IDX_IMAGES:
-        raise ValueError("not an IDX file of images")
-    shape = tuple(map(int, head[1:]))
-    if min(shape) < 1 or len(pixels) != math.prod(shape):
-        raise ValueError(f"{len(pixels)} pixels where {shape[0]} images of {shape[1]} x {shape[2]} belong")
+        head = np.frombuffer(file.read(16), ">i4")
+        if len(head) < 4 or head[0] != IDX_IMAGES:
+            raise ValueError("not an IDX file of images")
+        if tuple(head[1:]) != shape:
+            raise ValueError(f"{_images(*head[1:])} where {_images(*shape)} belong")
+        pixels = np.frombuffer(file.read(size + 1), np.uint8)
+    if len(pixels) != size:
+        found = f"more than {size}" if len(pixels) > size else f"{len(pixels)}"
+        raise ValueError(f"{found} pixels where {_images(*shape)} belong")
     return pixels.reshape(shape)
+
+
+def _images(n: int, rows: int, columns: int) -> str:
+    return f"{n} images of {rows} x {columns}"
 
 
 def numbers(array: np.ndarray) -> Array:

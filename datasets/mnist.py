@@ -38,10 +38,10 @@ class MNISTLatent:
     seed: int = 0
 
     def load(self, root: Path) -> Problem:
-        known, test = (self._pixels(path) for path in find(root, MNIST.name, archive=MNIST))
-        images = Splits(known[: self.rows[0]], known[self.rows[0] :], test)
-        if images.rows != tuple(self.rows):
-            raise DataError(f"MNIST has {images.rows} images where {self.rows} belong: {remedy(MNIST.name)}")
+        training, validation, testing = self.rows
+        paths = find(root, MNIST.name, archive=MNIST)
+        known, test = map(self._pixels, paths, (training + validation, testing))
+        images = Splits(known[:training], known[training:], test)
         codec = self._autoencoder(root, images.train)
         codes = Splits(*map(codec.encode, images))
         problem = as_problem("mnist_latent", codes, self.rows, self.dim, remedy(MNIST.name))
@@ -51,13 +51,11 @@ class MNISTLatent:
 
         return replace(problem, decode=decode)
 
-    def _pixels(self, path: Path) -> Array:
+    def _pixels(self, path: Path, n: int) -> Array:
         """Grey levels in [0, 1] (n, side^2)."""
         with reading(path, remedy(MNIST.name)):
-            images = read_idx(path)
-            if images.shape[1:] != (self.side, self.side):
-                raise ValueError(f"images of {images.shape[1]} x {images.shape[2]}, not {self.side} x {self.side}")
-        return images.reshape(len(images), -1) / np.float32(LEVELS)
+            images = read_idx(path, (n, self.side, self.side))
+        return images.reshape(n, -1) / np.float32(LEVELS)
 
     def _autoencoder(self, root: Path, images: Array) -> Autoencoder:
         """The one that is kept beside the images; where there is none, it is trained and kept."""

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +48,7 @@ def root(tmp_path):
 def test_an_idx_file_is_read_row_by_row(tmp_path):
     pixels = np.arange(24, dtype=np.uint8).reshape(2, 3, 4)
     (tmp_path / "a.gz").write_bytes(gzip.compress(idx(pixels)))
-    np.testing.assert_array_equal(read_idx(tmp_path / "a.gz"), pixels)
+    np.testing.assert_array_equal(read_idx(tmp_path / "a.gz", (2, 3, 4)), pixels)
 
 
 @pytest.mark.parametrize(
@@ -55,11 +56,11 @@ def test_an_idx_file_is_read_row_by_row(tmp_path):
     [
         (idx(images(2), magic=0x00000801), "not an IDX file of images"),
         (b"\0\0\x08\x03", "not an IDX file of images"),
-        (idx(images(2))[:-1], "31 pixels where 2 images of 4 x 4 belong"),
-        (idx(images(2)) + b"\0", "33 pixels where 2 images of 4 x 4 belong"),
-        (idx(images(2), shape=(-2, -4, 4)), "32 pixels where -2 images"),
-        (idx(images(2), shape=(4, 4, 2)), "images of 4 x 2, not 4 x 4"),
-        (idx(images(81)), r"has \(60, 21, 30\) images where \(60, 20, 30\) belong"),
+        (idx(images(80))[:-1], "1279 pixels where 80 images of 4 x 4 belong"),
+        (idx(images(80)) + b"\0", "more than 1280 pixels where 80 images of 4 x 4 belong"),
+        (idx(images(80), shape=(-80, -4, 4)), "-80 images of -4 x 4 where 80 images of 4 x 4 belong"),
+        (idx(images(80), shape=(160, 4, 2)), "160 images of 4 x 2 where 80 images of 4 x 4 belong"),
+        (idx(images(81)), "81 images of 4 x 4 where 80 images of 4 x 4 belong"),
     ],
 )
 def test_files_that_are_not_mnist(root, content, said):
@@ -68,6 +69,18 @@ def test_files_that_are_not_mnist(root, content, said):
         SMALL.load(root)
     assert "python -m datasets.download mnist" in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("shape", [(80, SIDE, SIDE), (2**20, SIDE, SIDE)])
+def test_no_more_is_inflated_than_belongs(root, shape):
+    """A file of few bytes may hold any number of zeros, whatever it says that it holds."""
+    (root / TRAIN).write_bytes(gzip.compress(idx(np.zeros(2**24, np.uint8), shape=shape)))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="where 80 images"):
+        SMALL.load(root)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2**20
 
 
 @pytest.mark.parametrize("content", [b"", b"nothing", gzip.compress(idx(images(80)))[:-20]])
@@ -91,7 +104,7 @@ def test_codes_are_standardised_and_split_in_order(root):
     assert parts[0].dtype == torch.get_default_dtype()
     assert parts[0].mean(0) == pytest.approx(np.zeros(3), abs=1e-5)
     assert parts[0].std(0, correction=0) == pytest.approx(np.ones(3), rel=1e-4)
-    pixels = read_idx(root / TRAIN).reshape(80, -1) / np.float32(255)
+    pixels = read_idx(root / TRAIN, (80, SIDE, SIDE)).reshape(80, -1) / np.float32(255)
     codec = train(pixels[:60], 3, 3, 0)
     assert np.array_equal(parts[1].numpy(), codec.encode(pixels[60:]))
 
