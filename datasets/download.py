@@ -6,6 +6,7 @@ next set needs no network; a cut connection is resumed; a set's files appear who
 """
 
 import argparse
+import fcntl
 import gzip
 import hashlib
 import json
@@ -15,7 +16,7 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -23,6 +24,7 @@ from typing import Any
 from datasets.errors import DataError
 
 CHECKSUMS = "checksums.json"
+LOCK = ".checksums.lock"  # stays, empty: who removed it would let in two
 CHUNK = 1 << 16
 TIMEOUT = 60.0  # seconds without a byte
 
@@ -131,15 +133,17 @@ def fetch_files(files: Files, root: Path, progress: bool = True) -> None:
     for member, (name, md5) in zip(files.members[files.name], files.md5.items(), strict=True):
         with _explained(f"{files.url}/{name}", root / member):
             _download(f"{files.url}/{name}", md5, root / member, progress)
-            _vouch(root, {member: _sha256(root / member)})
+            with _alone(root):
+                _vouch(root, {member: _sha256(root / member)})
 
 
 def keep(root: Path, member: str, content: bytes) -> None:
     """Write `content` to root/member, whole or not at all, vouched for in checksums.json. Raises DataError."""
     path = root / member
     try:
-        _vouch(root, {member: hashlib.sha256(content).hexdigest()})
-        _replace(path, content)
+        with _alone(root):
+            _vouch(root, {member: hashlib.sha256(content).hexdigest()})
+            _replace(path, content)
     except OSError as error:
         raise DataError(f"cannot write {path} ({error.strerror}): make room, or choose another data root") from error
 
@@ -263,10 +267,11 @@ def _extract(path: Path, members: Sequence[str], root: Path) -> None:
         if missing := set(members) - set(found):
             raise DataError(f"{path} lacks {', '.join(sorted(missing))}: delete it, run the command again")
         sums = {member: _sha256(file) for member, file in found.items()}
-        for member, file in found.items():
-            (root / member).parent.mkdir(parents=True, exist_ok=True)
-            os.replace(file, root / member)
-        _vouch(root, sums)
+        with _alone(root):
+            for member, file in found.items():
+                (root / member).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(file, root / member)
+            _vouch(root, sums)
 
 
 def _extracted(path: Path, members: Sequence[str], folder: Path) -> Iterator[tuple[str, Path]]:
@@ -296,8 +301,18 @@ def _checksums(root: Path) -> dict[str, str]:
     return dict(sums)
 
 
+@contextmanager
+def _alone(root: Path) -> Iterator[None]:
+    """Within, nobody else writes checksums.json, or what it vouches for; without effect where there are no locks."""
+    root.mkdir(parents=True, exist_ok=True)
+    with open(root / LOCK, "ab") as file:
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def _vouch(root: Path, sums: Mapping[str, str]) -> None:
-    """Add the SHA-256 of each member to checksums.json."""
+    """Add the SHA-256 of each member to checksums.json. To be called `_alone`: it is read and written anew."""
     text = json.dumps(_checksums(root) | dict(sums), indent=1, sort_keys=True) + "\n"
     _replace(root / CHECKSUMS, text.encode())
 

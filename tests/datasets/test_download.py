@@ -9,12 +9,28 @@ import subprocess
 import sys
 import tarfile
 import threading
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
-from datasets.download import CHECKSUMS, CHUNK, MAF, Archive, Files, data_root, fetch, fetch_files, find, main
+from datasets import download
+from datasets.download import (
+    CHECKSUMS,
+    CHUNK,
+    LOCK,
+    MAF,
+    Archive,
+    Files,
+    data_root,
+    fetch,
+    fetch_files,
+    find,
+    keep,
+    main,
+    vouched,
+)
 from datasets.errors import DataError
 
 POWER = random.Random(0).randbytes(5 * CHUNK)  # does not compress: the archive comes in several chunks
@@ -93,7 +109,8 @@ def serve():
 
 
 def files(root):
-    return sorted(str(path.relative_to(root)) for path in root.rglob("*") if path.is_file())
+    found = (path.relative_to(root) for path in root.rglob("*") if path.is_file())
+    return sorted(str(path) for path in found if path.name != LOCK)
 
 
 def test_brings_the_wanted_members_only_and_vouches_for_them(serve, tmp_path):
@@ -265,6 +282,28 @@ def test_a_damaged_list_of_checksums_is_one_line(tmp_path):
     (tmp_path / CHECKSUMS).write_text("{")
     with pytest.raises(DataError, match=r"checksums.json is damaged .* delete it"):
         find(tmp_path, "power")
+
+
+def test_two_writers_lose_nothing_of_each_other(tmp_path, monkeypatch):
+    """Each is held back until the other has read the list too, or long enough where that one is kept out."""
+    both, read = threading.Barrier(2), download._checksums
+
+    def slowly(root):
+        found = read(root)
+        with suppress(threading.BrokenBarrierError):
+            both.wait(0.2)
+        return found
+
+    monkeypatch.setattr(download, "_checksums", slowly)
+    writers = [threading.Thread(target=keep, args=(tmp_path, name, name.encode())) for name in ("a", "b")]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    monkeypatch.undo()
+    assert files(tmp_path) == ["a", "b", CHECKSUMS]
+    assert vouched(tmp_path, "a")
+    assert vouched(tmp_path, "b")
 
 
 def test_data_root(monkeypatch, tmp_path):
