@@ -8,7 +8,6 @@ the scheme's diffusion, which is of first order and of the size of what is compa
 scheme tells how large. Solvers take the settings tuned for the dataset, and run to the end of their schedules.
 """
 
-import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import env
 from bench.commandline import options
+from bench.record import write_json
 
 if TYPE_CHECKING:
     from datasets.base import Problem, Truth
@@ -120,7 +120,7 @@ def main() -> None:
         parser.error("--cells must be 4 or more")
     FOLDER.mkdir(parents=True, exist_ok=True)
     found = experiment(arguments.dataset, tuple(arguments.cells))
-    (FOLDER / f"{arguments.dataset}.json").write_text(json.dumps(found, indent=1) + "\n")
+    write_json(FOLDER / f"{arguments.dataset}.json", found)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from typing import Any
 from bench import counters, env, gate, history
 from bench.commandline import options
 from bench.counters import NotMeasured
-from bench.record import write_over
+from bench.record import write_json, write_over
 
 FLOORS = counters.REFERENCE.with_name("floors.json")
 OUT = Path("results/check")
@@ -147,7 +147,7 @@ def check_floors(report: Report) -> list[str]:
 def update_floors(report: Report) -> list[str]:
     found = _speed_ups(report)
     floors = {one.name: round(ROOM * one.head.low, 2) for one in found}
-    write_over(FLOORS, (json.dumps(floors, indent=1) + "\n").encode())
+    write_json(FLOORS, floors)
     return [f"{name}: floor {value:g}" for name, value in floors.items()]
 
 
@@ -185,7 +185,7 @@ def write(report: Report) -> None:
     where = {"commit": env.commit(), "cpu": env.cpu_model(), "threads": env.threads_allowed()}
     found = {"code": report.code, "started": datetime.now(UTC).isoformat(timespec="seconds"), **where}
     found |= {"lines": report.lines, "failures": report.failures, "unmeasured": report.unmeasured, **report.data}
-    write_over(OUT / "latest.json", (json.dumps(found, indent=1) + "\n").encode())
+    write_json(OUT / "latest.json", found)
     write_over(OUT / "latest.md", report.markdown().encode())
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with open(summary, "a", encoding="utf-8") as file:

@@ -10,7 +10,6 @@ integrator, are those tuned for the dataset; the weights are those after some st
 
 import copy
 import dataclasses
-import json
 import statistics
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from bench import env
 from bench.commandline import options
-from bench.record import write_over
+from bench.record import write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -142,7 +141,7 @@ def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     for dataset in arguments.dataset:
         found = experiment(dataset, arguments.steps, arguments.repeats)
-        write_over(FOLDER / f"{dataset}.json", (json.dumps(found, indent=1) + "\n").encode())
+        write_json(FOLDER / f"{dataset}.json", found)
         kernels.draw("gradient_error", found, FOLDER / dataset)
         for error in (1e-2, 1e-3, 1e-4, 1e-5):
             print(dataset, f"error <= {error:g}:", faster_at(found["rows"], error))  # noqa: T201

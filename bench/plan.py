@@ -53,7 +53,7 @@ def folder(results: Path) -> Path:
 
 def write(results: Path, plan: Plan) -> None:
     """Raises OSError."""
-    record.write_over(folder(results) / f"{plan.id}.json", (json.dumps(asdict(plan), indent=1) + "\n").encode())
+    record.write_json(folder(results) / f"{plan.id}.json", asdict(plan))
 
 
 def read(path: Path) -> Plan:

@@ -176,6 +176,11 @@ def write_over(path: Path, content: "bytes | memoryview") -> None:
         os.replace(whole, path)
 
 
+def write_json(path: Path, value: Any) -> None:
+    """Create `path` with `value` as JSON, or replace it, in one step."""
+    write_over(path, (json.dumps(value, indent=1) + "\n").encode())
+
+
 def probe(folder: Path) -> None:
     """Make `folder`, and raise OSError where no record can be written there: not every file system has hard links."""
     with _temporary(folder / "probe", b"") as whole:

@@ -7,7 +7,6 @@ Waterman and Patterson 2009): a step's matrix-product FLOP/s against its FLOP pe
 write, as if nothing stayed in cache, beside the measured rate of a large matrix product and of a large copy.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 from bench.commandline import options
 from bench.env import keep_memory
 from bench.measure import Clock, Work, repeat
-from bench.record import write_over
+from bench.record import write_json
 from bench.report import kernels
 from bench.trace import where
 from bench.yardstick import Product, Yardstick
@@ -144,8 +143,7 @@ def main() -> None:
         "slopes": {name: slope(rows, name) for name in SIZES},
         "rows": [asdict(row) for row in rows],
     }
-    OUT.mkdir(parents=True, exist_ok=True)
-    write_over(OUT / f"{device}.json", (json.dumps(found, indent=1) + "\n").encode())
+    write_json(OUT / f"{device}.json", found)
     kernels.draw("scaling", found, OUT / device)
 
 

@@ -6,7 +6,6 @@ Figure 2 of Onken et al. 2021 (arXiv 2006.00104): Laplacians of potentials of wi
 the dimensions of MINIBOONE, BSDS300 and MNIST, on initial weights; Hutchinson's estimate takes Rademacher vectors.
 """
 
-import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from torch import Generator, Tensor
 from bench.commandline import options
 from bench.env import describe, keep_memory
 from bench.measure import repeat
-from bench.record import write_over
+from bench.record import write_json
 from bench.report import kernels
 from solvers.potential import Potential
 from solvers.train import seeded
@@ -100,9 +99,8 @@ def main() -> None:
     device = parser.parse_args().device
     keep_memory()  # as in a run: automatic differentiation gains most
     rows = [row for dim in DIMS for row in measure(dim, device=device)]
-    OUT.mkdir(parents=True, exist_ok=True)
     found = {"environment": where(device), "rows": list(map(asdict, rows))}
-    write_over(OUT / f"{device}.json", (json.dumps(found, indent=1) + "\n").encode())
+    write_json(OUT / f"{device}.json", found)
     kernels.draw("trace", found, OUT / device)
 
 

@@ -8,6 +8,7 @@ mpl.use("Agg")
 
 import pytest
 
+from bench import advection, gradient_error, scaling, trace
 from bench.report import experiments, kernels
 from bench.report.__main__ import main
 from tests.bench import fake_records as fake
@@ -89,3 +90,24 @@ def test_figures_show_what_was_measured_and_no_label_lies_over_another(name, tmp
     labels = {"trace": "d = 63", "scaling": "width, slope 1.90", "gradient_error": "rk4, adjoint"}
     (line,) = [one for one in figure.axes[0].lines if one.get_label() == labels[name]]
     assert len(line.get_xdata()) == {"trace": 7, "scaling": 3, "gradient_error": 2}[name]
+
+
+@pytest.mark.parametrize(
+    ("module", "dataset"), [(advection, "gaussians"), (gradient_error, "8gaussians"), (scaling, None), (trace, None)]
+)
+def test_what_was_found_before_stays_where_it_cannot_be_written_anew(module, dataset, monkeypatch, tmp_path):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    for name in ("experiment", "measure", "limits", "slope", "where", "keep_memory"):
+        monkeypatch.setattr(module, name, lambda *given, **more: [], raising=False)
+    monkeypatch.setattr("bench.env.keep_memory", lambda: None)
+    monkeypatch.setattr(module, "OUT" if dataset is None else "FOLDER", tmp_path)
+    monkeypatch.setattr("sys.argv", [module.__name__, *([dataset] if dataset else [])])
+    monkeypatch.setattr("os.fsync", full)
+    before = tmp_path / f"{dataset or 'cpu'}.json"
+    before.write_text("{}")
+    with pytest.raises(OSError, match="No space"):
+        module.main()
+    assert before.read_text() == "{}"
+    assert list(tmp_path.iterdir()) == [before]
