@@ -70,9 +70,8 @@ def report(options: Options) -> int:
         parts.append(page.Part(f"part{group.number}", group.title, group.notes, made, kept, data))
     if kernels := kernels_part(options, console, sections):
         parts.append(kernels)
-    verdicts = list(claims_parts(records, options, console, problems))
+    verdicts = list(claims_parts(records, options, console, sections, problems))
     if options.venue:
-        sections += [section(0, part.title, part.notes, part.tables, ()) for part in verdicts]
         paper.write(sections, options.venue, options.out)
     show_end(lint.why(groups), problems, console)
     if options.venue and ".pgf" not in formats(options.venue):
@@ -110,10 +109,12 @@ def kernels_part(options: Options, console: Console, sections: list[Section]) ->
     return page.Part("kernels", "Kernels", (), made, shown)
 
 
-def claims_parts(records: pd.DataFrame, options: Options, console: Console, problems: list[str]) -> Iterator[page.Part]:
+def claims_parts(
+    records: pd.DataFrame, options: Options, console: Console, sections: list[Section], problems: list[str]
+) -> Iterator[page.Part]:
     """The published claims against each folder of records, which may be of different machines; one line of it printed.
 
-    A line is added to `problems` where the claims cannot be judged.
+    Added to `sections` too. A line is added to `problems` where the claims cannot be judged.
     """
     try:
         known = ledger.load()
@@ -123,7 +124,10 @@ def claims_parts(records: pd.DataFrame, options: Options, console: Console, prob
             made = claims.all_of(entries, evidence, f"_{Path(str(folder)).name}")
             write_tables(made, options.out / "tables")
             console.print(Text(f"Claims against {folder}: {claims.summary(entries)} (python -m bench.claims)"))
-            yield page.Part(slug(f"claims_{folder}"), f"Claims against {folder}", (), made, ())
+            title = f"Claims against {folder}"
+            sections.append(section(0, title, (), made, ()))
+            shown, folded = claims.of_page(entries, made)
+            yield page.Part(slug(f"claims_{folder}"), title, (), shown, (), folded=folded)
     except ledger.ClaimError as error:
         problems.append(f"claim {error}")
 

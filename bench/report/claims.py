@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench.ledger import VERDICTS, Entry, Finding, Missing, Refused
+from bench.ledger import NOT_MEASURABLE, VERDICTS, Entry, Finding, Missing, Refused
 from bench.queries import Compare, Evidence
 from bench.report.published import PAPER
 from bench.report.render import NOTHING, Cell, Table
@@ -55,6 +55,20 @@ def ledger(entries: Sequence[Entry]) -> Table:
     notes = [f"{entry.claim.id}: {entry.claim.source}." for entry in entries]
     return Table("claims", f"Claims: {summary(entries)}", "claim", columns, rows, [*notes, *commands(entries)], LEGEND,
                  text=True)  # fmt: skip
+
+
+def of_page(entries: Sequence[Entry], made: Sequence[Table]) -> tuple[list[Table], Table | None]:
+    """`made` of all `entries`, its ledger without the claims that no record tells of, and a ledger of these, if any."""
+    whole, *rest = made
+    told, silent = ([entry for entry in entries if _silent(entry) == which] for which in (False, True))
+    shown = [replace(ledger(told), name=whole.name)] if told else []
+    title = f"{_counted(len(silent), 'claim')} not measurable from these records"
+    folded = replace(ledger(silent), name=f"{whole.name}_not_measurable", title=title) if silent else None
+    return [*shown, *rest], folded
+
+
+def _silent(entry: Entry) -> bool:
+    return entry.verdict == NOT_MEASURABLE and not any(finding.refused for finding in entry.findings)
 
 
 def summary(entries: Sequence[Entry]) -> str:

@@ -459,6 +459,12 @@ function start() {
   range.addEventListener("input", () => { number.value = range.value; move(); });
   number.addEventListener("input", () => { range.value = number.value; move(); });
   byId("filter").addEventListener("input", () => { filters.forEach(f => f()); explored.forEach(one => one.filter()); });
+  let opened = [];
+  addEventListener("beforeprint", () => {
+    opened = [...document.querySelectorAll("details.printed:not([open])")];
+    for (const one of opened) one.open = true;
+  });
+  addEventListener("afterprint", () => { for (const one of opened) one.open = false; });
   const dark = matchMedia("(prefers-color-scheme: dark)").matches;
   document.documentElement.dataset.theme = dark ? "dark" : "light";
   byId("theme").addEventListener("click", () => {

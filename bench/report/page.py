@@ -38,7 +38,7 @@ class Picture:
 class Part:
     """A section of the page: tables and figures under a title, and what explore.data gave, if its runs are explored.
 
-    `name` is its anchor.
+    `name` is its anchor; `folded` is shown below the others by a click, and in print.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Part:
     tables: Sequence[Table]
     figures: Sequence[Picture]
     data: Mapping[str, Any] | None = None
+    folded: Table | None = None
 
 
 def render(

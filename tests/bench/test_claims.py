@@ -9,14 +9,31 @@ import numpy as np
 import pytest
 
 from bench import claims, ledger, queries, record, stats
-from bench.ledger import NOT_MEASURABLE, PARTLY, REPRODUCED, ClaimError, Measured, Missing, Refused
+from bench.ledger import (
+    NOT_MEASURABLE,
+    PARTLY,
+    REPRODUCED,
+    Bounds,
+    Claim,
+    ClaimError,
+    Entry,
+    Finding,
+    Measured,
+    Missing,
+    Part,
+    Refused,
+    judge,
+)
 from bench.queries import Compare, Evidence, built
 from bench.record import Record
 from bench.report import claims as shown
 from bench.report import frame
+from bench.report.render import Table
+from bench.stats import Interval
 from tests.bench.fake_records import ENV, make, store
 
 TOYS = ("8gaussians", "moons")
+SIX = (*TOYS, "circles", "rings", "swissroll", "pinwheel")
 IDS = {"T1", "T2", "T3", "T4", "T5", "O1", "O2", "O3", "O4", "O5", "D1", "R2", "C1", "C2", "C3", "W1", "W2"}
 
 
@@ -334,12 +351,36 @@ def test_every_claim_is_there_and_answers_to_records() -> None:
 
 
 def test_claims_are_reproduced_or_partly_by_what_the_records_say() -> None:
-    six = ("8gaussians", "moons", "circles", "rings", "swissroll", "pinwheel")
     claim = [c for c in ledger.load() if c.id == "T2"]
-    fast = evidence(pairs({name: (24.0, 2.0) for name in six}))
-    slow = evidence(pairs({name: (10.0, 2.0) for name in six}))
+    fast = evidence(pairs({name: (24.0, 2.0) for name in SIX}))
+    slow = evidence(pairs({name: (10.0, 2.0) for name in SIX}))
     assert queries.judged(claim, fast)[0].verdict == REPRODUCED
     assert queries.judged(claim, slow)[0].verdict == PARTLY
+
+
+def test_the_page_folds_the_claims_that_records_tell_nothing_of() -> None:
+    part = Part("x", "2x", {}, Bounds(at_least=1.0), "make it")
+    claims = {name: Claim(name, "Somebody", (part,) * n) for name, n in (("A", 1), ("B", 2), ("C", 1), ("D", 1))}
+    unknown = Finding(part, NOT_MEASURABLE, "no records")
+    refused = Finding(part, NOT_MEASURABLE, "two machines", refused=True)
+    known = judge(part, Measured(Interval(2.0, 1.5, 2.5), 3, 3, ("moons",), "cpu"))
+    found = {"A": (unknown,), "B": (unknown, known), "C": (refused,), "D": (unknown,)}
+    entries = [Entry(claims[name], findings) for name, findings in found.items()]
+    headline = Table("headline_x", "", "", [], [])
+    made = [replace(shown.ledger(entries), name="claims_x"), headline]
+
+    def ids(table: Table) -> list[str]:
+        return [label.split()[0] for label, _ in table.rows if not label.startswith("·")]
+
+    (told, last), folded = shown.of_page(entries, made)
+    assert folded is not None
+    assert (ids(told), ids(folded), last) == (["B", "C"], ["A", "D"], headline)
+    assert folded.title == "2 claims not measurable from these records"
+    assert (told.name, folded.name) == ("claims_x", "claims_x_not_measurable")
+    assert "Records wanting for A, D: make it" in folded.notes
+    assert "Records wanting for B: make it" in told.notes
+    assert shown.of_page(entries[1:3], made)[1] is None
+    assert shown.of_page(entries[:1], made)[0] == [headline]
 
 
 def test_the_headline_by_mean_and_opponent() -> None:

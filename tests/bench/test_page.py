@@ -9,12 +9,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from bench import stats
-from bench.report import explore, frame, lint, tables
+from bench.report import explore, frame, lint, page, tables
 from bench.report.__main__ import main
+from bench.report.build import claims_parts
 from bench.report.frame import Curve
+from bench.report.options import Options
 from tests.bench import fake_records as fake
+from tests.bench.test_claims import IDS, SIX, pairs
 
 REFERENCE = Path(__file__).parents[2] / "results/reference/epyc-2core"
 
@@ -100,6 +104,24 @@ def test_odd_records_make_a_page_that_says_so(odd, tmp_path, capsys):
     assert f"{len(records)} records" in html
     if odd == "all failed":
         assert html.count("KeyError") > 2
+
+
+def test_claims_that_are_measured_come_before_the_fold(tmp_path):
+    folder = fake.store(tmp_path / "runs", pairs({name: (24.0, 2.0) for name in SIX}))
+    records, _ = frame.load([folder])
+    sections = []
+    parts = list(claims_parts(records, Options((folder,), tmp_path), Console(quiet=True), sections, []))
+    html = page.render(records, [folder], [], "", [], parts)
+    above, fold = html[html.index("<section") :].split("<details", 1)
+    told, folded = ({*re.findall(r'<th scope="row">([A-Z]\d)', text)} for text in (above, fold))
+    assert "T2" in told
+    assert not told & folded
+    assert told | folded == IDS
+    assert f"<summary>{len(folded)} claims not measurable from these records</summary>" in fold
+    assert "Records wanting for" in fold
+    (whole,) = (table for table in sections[0].tables if table.name == "claims_runs")
+    assert {label[:2] for label, _ in whole.rows if label[0] != "·"} == IDS
+    assert (tmp_path / "tables" / "claims_runs.tex").exists()
 
 
 # In a browser
@@ -259,6 +281,23 @@ def test_tables_sort_and_filter(site):
     )
     assert len(values) == 4
     assert values == sorted(values)
+
+
+@pytest.mark.slow
+def test_what_is_folded_opens_by_key_and_in_print(site):
+    tab, _, _ = site
+    fold, runs = "details.printed", "#part1-explore details"
+    assert not tab.is_visible(f"{fold} table")
+    tab.emulate_media(media="print")
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert tab.is_visible(f"{fold} table")
+    assert not tab.is_visible(runs)
+    tab.evaluate("dispatchEvent(new Event('afterprint'))")
+    tab.emulate_media(media="screen")
+    for seen in (True, False):
+        tab.focus(f"{fold} summary")
+        tab.keyboard.press("Enter")
+        assert tab.is_visible(f"{fold} table") == seen
 
 
 @pytest.mark.slow
