@@ -1,5 +1,6 @@
-"""Logarithmic axes whose labels can be read."""
+"""Logarithmic axes whose labels can be read, and the size of the smallest print."""
 
+from matplotlib import rcParams
 from matplotlib.axis import Axis
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
@@ -16,3 +17,9 @@ def logarithmic(*axes: Axis) -> None:
             axis.set_major_formatter("{x:g}")
         axis.set_minor_locator(NullLocator())
         axis.set_minor_formatter(NullFormatter())
+
+
+def small() -> float | str:
+    """The size of small print: that of the labels of ticks, which a venue sets."""
+    size: float | str = rcParams["xtick.labelsize"]
+    return size

@@ -25,6 +25,7 @@ from matplotlib.ticker import NullLocator
 from bench import pictures
 from bench.pictures import Arrays
 from bench.report import tables
+from bench.report.axes import small
 from bench.report.frame import BASELINE, Curve, by_reference
 from bench.report.lint import Group
 from bench.report.render import tex
@@ -354,7 +355,7 @@ def _frame(axis: Axes, box: np.ndarray) -> None:
 
 
 def _missing(axis: Axes, why: str = "not given") -> None:
-    axis.text(0.5, 0.5, why, transform=axis.transAxes, ha="center", va="center", color="0.5", fontsize=7)
+    axis.text(0.5, 0.5, why, transform=axis.transAxes, ha="center", va="center", color="0.5", fontsize=small())
 
 
 def _image(axis: Axes, density: np.ndarray | None, box: np.ndarray, top: float) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from bench.report.axes import logarithmic
+from bench.report.axes import logarithmic, small
 from bench.report.figures import PALETTE, RC
 from bench.report.published import PAPER
 
@@ -44,7 +44,7 @@ def trace(found: Found, path: Path = PUBLISHED) -> Figure:
     cost.plot([], [], "x:", color="0.4", ms=3, lw=1, label="published")
     cost.set(ylabel="seconds / closed form's", yscale="log", xlabel="Hutchinson vectors / d")
     cost.axhline(1.0, color="0.5", lw=0.6)
-    cost.legend(frameon=False, fontsize=7)
+    cost.legend(frameon=False, fontsize=small())
     error.set(ylabel="relative error of the trace", yscale="log", xlabel="Hutchinson vectors / d")
     logarithmic(cost.yaxis, error.yaxis)
     return figure
@@ -82,7 +82,7 @@ def scaling(found: Found) -> Figure:
     growth.set(xlabel="size / smallest", ylabel="seconds a step", xscale="log", yscale="log")
     roof.set(xlabel="FLOP / byte", ylabel="GFLOP/s", xscale="log", yscale="log")
     for axes in (growth, roof):
-        axes.legend(frameon=False, fontsize=7, loc="upper left" if axes is growth else "lower right")
+        axes.legend(frameon=False, fontsize=small(), loc="upper left" if axes is growth else "lower right")
         logarithmic(axes.xaxis, axes.yaxis)
     growth.set_ylim(top=growth.get_ylim()[1] * 12)  # room for the legend
     return figure
@@ -98,7 +98,7 @@ def gradient_error(found: Found) -> Figure:
         points = [r["seconds"] for r in rows], [r["error"] for r in rows]
         axes.loglog(*points, color=colour, marker=marker, ls="--" if adjoint else "-", ms=3.5, lw=1, label=label)
     axes.set(xlabel="seconds a gradient", ylabel="relative error of the gradient", title=found["dataset"])
-    axes.legend(frameon=False, fontsize=7)
+    axes.legend(frameon=False, fontsize=small())
     logarithmic(axes.xaxis, axes.yaxis)
     return figure
 

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
 from bench.report import figures, tables, transport
-from bench.report.axes import logarithmic
+from bench.report.axes import logarithmic, small
 from bench.report.figures import WIDTH, Drawn, Shown, style
 from bench.report.frame import by_reference
 from bench.report.lint import Group
@@ -114,4 +114,5 @@ def _published(axis: Axes, dims: list[int]) -> None:
         if xs[-1] == dims[-1]:
             curves.append((ys[-1], method.removesuffix(" (published)")))
     for value, method in sorted(curves)[:2]:
-        axis.annotate(f" {method}", (dims[-1], value), fontsize=6, color="0.45", va="center", annotation_clip=False)
+        end = (dims[-1], value)
+        axis.annotate(f" {method}", end, fontsize=small(), color="0.45", va="center", annotation_clip=False)

@@ -7,14 +7,16 @@ import subprocess
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.text import Text
 
 from bench import stats
-from bench.report import figures, frame, lint, paper, render, tables
+from bench.report import figures, frame, kernels, lint, paper, render, tables, transport_figures
 from bench.report.__main__ import main
 from bench.report.paper import Section
 from bench.report.render import Cell, Table
 from bench.report.venues import VENUES
 from tests.bench import fake_records as fake
+from tests.bench.test_experiments import ALL
 
 UGLY = "<b>50%_of & {a}^~\\ #1 σħ\x1b"
 
@@ -145,6 +147,19 @@ def test_figures_take_the_width_of_the_venue(venue):
         figures.use_theme(venue)
         assert plt.rcParams["font.family"] == ["STIXGeneral"]
         assert plt.rcParams["pdf.fonttype"] == 42
+
+
+def test_all_print_has_a_size_of_the_venue():
+    with plt.rc_context():
+        figures.use_theme(VENUES["jmlr"])
+        drawn = [kernels.DRAW[name](measured) for name, measured in ALL.items()]
+        other, axis = plt.subplots()
+        figures._missing(axis)
+        transport_figures._published(axis, [2, 4, 8, 16, 32, 64, 128, 256])
+        texts = [text for figure in (*drawn, other) for text in figure.findobj(Text) if text.get_text()]
+        plt.close(other)
+    assert len(texts) > 20
+    assert {text.get_fontsize() for text in texts} == {8.8, 7.7}
 
 
 def test_a_venue_that_is_none_is_answered_with_those_that_are(tmp_path, capsys):
