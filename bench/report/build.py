@@ -24,6 +24,7 @@ from bench.report import (
     lint,
     page,
     paper,
+    ranks,
     render,
     tables,
     transport,
@@ -58,6 +59,7 @@ def report(options: Options) -> int:
         made += [*work_precision.equal_accuracy(group, options.reference), *convergence.all_of(group)]
         shown, unread = figures.pictures_of(group.frame, options.reference)
         drawn = [*figures.all_of(group, shown, options.reference), *work_precision.figures(group, options.reference)]
+        drawn += ranks.all_of(group, options.reference)
         drawn += transport_figures.all_of(group, shown, options.reference)
         drawn += images.all_of(group, shown, options.reference)
         problems += [*group.problems, *unread]
