@@ -1,16 +1,24 @@
-"""What the figures of a two-dimensional problem, or one of images, are drawn from: one small .npz file a run.
+"""What the figures of a problem of the plane, of images, or of stored rows are drawn from: one small .npz file a run.
+
+Of a problem of the plane
 
     box (2, 2)               low and high corner of the grid, around the test points
     model, truth (160, 160)  densities at the centres of the grid's cells, first axis first
     potential (160, 160)     Phi(0, x) less its mean, at the same points
     target_box (2, 2), pushed, target (160, 160)    the same of a grid around the target's points: densities of the
                              source carried forward and of the target
-    test, generated (2000, 2), forward (2000, 2)    test points, points of the model, test points carried over
+    test, forward, target_points, generated (2000, 2)    test points, these carried over, points of the target, these
+                             carried back: points of the model
     paths (17, 64, 2)        the first 64 of `test`, at 17 even times over [0, 1]
 
-Of a problem of images only
+Of a problem of images
 
     decoded, images (25, height, width)    grey levels of test points, and of points of the model
+
+Of a problem of stored rows in more dimensions
+
+    marginal_test, marginal_forward, marginal_target_points, marginal_generated (2000, 4)    the first coordinates of
+                             what has that name in the plane; (2000, 2) in three dimensions
 
 What a transport cannot give is not in the file. Reading it needs no torch, and this module imports none.
 """
@@ -39,17 +47,18 @@ PATHS = 64
 TIMES = 17
 IMAGES = 25
 MARGIN = 0.1
+COORDINATES = 4  # of a marginal: two pairs
+MARGINAL = "marginal_"
 
 Arrays = dict[str, NDArray[np.floating]]
 
 
 def save(path: Path, problem: "Problem", transport: "Transport", rng: "Generator") -> bool:
     """Write the picture of `transport`, whole or not at all, over an older one; False if the problem has none."""
-    if problem.decode is None and problem.source.dim != 2:
+    if (draw := _drawing(problem)) is None:
         return False
     content = io.BytesIO()
-    drawn = _draw(problem, transport, rng) if problem.decode is None else _decoded(problem, transport, rng)
-    np.savez_compressed(content, **drawn)  # type: ignore[arg-type]
+    np.savez_compressed(content, **draw(problem, transport, rng))  # type: ignore[arg-type]
     write_over(path, content.getbuffer())
     return True
 
@@ -64,7 +73,18 @@ def load(path: Path) -> Arrays:
         raise ValueError(f"{path}: not a picture ({error})") from None
 
 
-def _draw(problem: "Problem", transport: "Transport", rng: "Generator") -> Arrays:
+def _drawing(problem: "Problem") -> "Callable[[Problem, Transport, Generator], Arrays] | None":
+    """What draws such a problem; None where nothing does."""
+    from datasets.base import Samples
+
+    if problem.decode is not None:
+        return _decoded
+    if problem.source.dim == 2:
+        return _plane
+    return _marginals if problem.source.dim > 2 and isinstance(problem.source, Samples) else None
+
+
+def _plane(problem: "Problem", transport: "Transport", rng: "Generator") -> Arrays:
     import torch
 
     from bench.grid import box_around, density_on, on_grid
@@ -74,7 +94,7 @@ def _draw(problem: "Problem", transport: "Transport", rng: "Generator") -> Array
     test = subset(problem.test, POINTS, rng)
     box = box_around(problem.test, MARGIN)
     centres = _centres(box)
-    arrays = {"box": _small(torch.stack((box.low, box.high)), np.float32), "test": _small(test, np.float32)}
+    arrays = {"box": _small(torch.stack((box.low, box.high)), np.float32)}
     # half precision: 1e-3 relative is below what a colour map shows
     if transport.log_prob is not None:
         arrays["model"] = _small(density_on(centres, GRID - 1, transport.log_prob), np.float16)
@@ -89,14 +109,31 @@ def _draw(problem: "Problem", transport: "Transport", rng: "Generator") -> Array
         arrays["target_box"] = _small(torch.stack((around.low, around.high)), np.float32)
         arrays["pushed"] = _small(density_on(inner, GRID - 1, pushed), np.float16)
         arrays["target"] = _small(density_on(inner, GRID - 1, problem.target.log_prob), np.float16)
-    if transport.forward is not None:
-        arrays["forward"] = _small(transport.forward(test), np.float32)
-    if transport.inverse is not None:
-        arrays["generated"] = _small(transport.inverse(problem.target.sample(POINTS, rng)), np.float32)
+    arrays |= {name: _small(points, np.float32) for name, points in _points(problem, transport, test, rng).items()}
     if transport.path is not None:
         times = [i / (TIMES - 1) for i in range(TIMES)]
         arrays["paths"] = _small(torch.stack([transport.path(test[:PATHS], t) for t in times]), np.float16)
     return arrays
+
+
+def _points(problem: "Problem", transport: "Transport", test: "Points", rng: "Generator") -> dict[str, "Points"]:
+    """Test points, points of the target, and where the transport carries either."""
+    target = problem.target.sample(POINTS, rng)
+    found = {"test": test, "target_points": target}
+    if transport.forward is not None:
+        found["forward"] = transport.forward(test)
+    if transport.inverse is not None:
+        found["generated"] = transport.inverse(target)
+    return found
+
+
+def _marginals(problem: "Problem", transport: "Transport", rng: "Generator") -> Arrays:
+    from bench.metrics import subset
+
+    found = _points(problem, transport, subset(problem.test, POINTS, rng), rng)
+    first = min(COORDINATES, problem.source.dim - problem.source.dim % 2)
+    # half precision: 1e-3 relative is far below the size of a dot
+    return {f"{MARGINAL}{name}": _small(points[:, :first], np.float16) for name, points in found.items()}
 
 
 def _decoded(problem: "Problem", transport: "Transport", rng: "Generator") -> Arrays:

@@ -20,12 +20,15 @@ from bench.report import (
     explore,
     figures,
     frame,
+    gallery,
     images,
     lint,
+    marginals,
     page,
     paper,
     ranks,
     render,
+    shown,
     tables,
     transport,
     transport_figures,
@@ -57,11 +60,13 @@ def report(options: Options) -> int:
     for group in groups:
         made = [*tables.all_of(group, options.reference), *transport.all_of(group, options.reference)]
         made += [*work_precision.equal_accuracy(group, options.reference), *convergence.all_of(group)]
-        shown, unread = figures.pictures_of(group.frame, options.reference)
-        drawn = [*figures.all_of(group, shown, options.reference), *work_precision.figures(group, options.reference)]
+        pictures, unread = shown.pictures_of(group.frame, options.reference)
+        drawn = [*figures.quality(group, options.reference), *gallery.all_of(group, pictures, options.reference)]
+        drawn += marginals.all_of(group, pictures, options.reference)
+        drawn += work_precision.figures(group, options.reference)
         drawn += ranks.all_of(group, options.reference)
-        drawn += transport_figures.all_of(group, shown, options.reference)
-        drawn += images.all_of(group, shown, options.reference)
+        drawn += transport_figures.all_of(group, pictures, options.reference)
+        drawn += images.all_of(group, pictures, options.reference)
         problems += [*group.problems, *unread]
         show_group(group, made, console)
         write_tables(made, options.out / "tables")
@@ -193,5 +198,5 @@ def write_figures(drawn: Sequence[Drawn], folder: Path, venue: Venue | None) -> 
             one.figure.savefig(path.with_suffix(suffix), **how)
             written.note(path.with_suffix(suffix))
         figures.close(one.figure)
-        shown.append(Picture.read(path.with_suffix(".png"), one.caption))
+        shown.append(Picture.read(path.with_suffix(".png"), one.caption, FORMATS[".png"]["dpi"]))
     return shown

@@ -7,9 +7,10 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from bench.report.figures import WIDTH, Drawn, Shown
+from bench.report.figures import WIDTH, Drawn
 from bench.report.frame import by_reference
 from bench.report.lint import Group
+from bench.report.shown import Shown
 
 COLUMNS = 4
 

@@ -118,8 +118,9 @@ def evaluations(runs: pd.DataFrame) -> pd.Series:
     return runs["nfe_forward"] + runs["nfe_backward"].fillna(0)
 
 
+NLL = Quantity("test\nNLL", column("nll"), nats, DENSITY, spread=True)
 QUALITY = (
-    Quantity("test\nNLL", column("nll"), nats, DENSITY, spread=True),
+    NLL,
     Quantity("gap to\ntruth", column("nll_gap"), nats, DENSITY),
     Quantity("MMD", column("mmd"), significant, SAMPLES),
     Quantity("inverse\nerror", column("inverse_error_mean"), significant, SAMPLES),
@@ -166,7 +167,7 @@ def summary(group: Group, dataset: str, reference: str) -> Table:
     quoted, sources = published.nll(dataset, solvers_of(runs))
     for quantity in (*QUALITY, SIZE):
         columns[quantity.heading] = cells_of(runs, quantity, reached, fair)
-        if quantity is QUALITY[0]:
+        if quantity is NLL:
             columns["NLL\n(published)"] = quoted
     columns |= {"seconds\nto q": _time_column(runs, goal, part, fair)}
     columns |= {q.heading: cells_of(runs, q, reached, fair) for q in COST}

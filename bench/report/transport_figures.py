@@ -11,9 +11,10 @@ from matplotlib.ticker import NullLocator
 
 from bench.report import figures, tables, transport
 from bench.report.axes import logarithmic, small
-from bench.report.figures import WIDTH, Drawn, Shown, style
+from bench.report.figures import WIDTH, Drawn, style
 from bench.report.frame import by_reference
 from bench.report.lint import Group
+from bench.report.shown import Shown
 
 CURVES = 24  # characteristics drawn of each solver
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from bench import pictures
-from bench.report import figures, frame, images, lint
+from bench.report import figures, frame, gallery, images, lint, shown
 from datasets.base import Problem
 from datasets.gaussians import standard_normal
 from solvers.base import Transport
@@ -52,13 +52,13 @@ def test_a_figure_for_a_problem_of_images_and_none_of_the_plane(tmp_path, proble
     for one in records[:2]:
         pictures.save(tmp_path / f"{one['key']}.npz", problem, Transport(inverse=lambda z: z), rng)
     (group,) = lint.groups(frame.load([tmp_path])[0])
-    shown, problems = figures.pictures_of(group.frame, "otflow")
+    pictured, problems = shown.pictures_of(group.frame, "otflow")
     assert problems == []
-    (drawn,) = images.all_of(group, shown, "otflow")
+    (drawn,) = images.all_of(group, pictured, "otflow")
     assert drawn.name == "images_mnist"
     titles = [axis.get_title() for axis in drawn.figure.axes if axis.get_title()]
     assert titles == ["test points", "otflow", "moments"]
-    others = figures.all_of(group, shown, "otflow")
-    assert "densities" in [one.name for one in others], "the toy's, whose row alone is of the plane"
+    others = list(gallery.all_of(group, pictured, "otflow"))
+    assert [one.name for one in others] == ["gallery_8gaussians"], "the toy alone is of the plane"
     for one in (drawn, *others):
         figures.close(one.figure)

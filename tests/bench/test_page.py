@@ -1,5 +1,7 @@
 """The page in a browser: what it computes is what bench.stats computes, and what it shows can be sorted and read."""
 
+import base64
+import io
 import json
 import math
 import re
@@ -9,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from bench import stats
@@ -87,6 +90,21 @@ def test_the_same_records_give_the_same_bytes(tmp_path, capsys):
     assert len(made) > 10
     for path in made:
         assert (tmp_path / "a" / path).read_bytes() == (tmp_path / "b" / path).read_bytes(), path
+
+
+def test_pictures_have_one_scale_and_heavy_ones_no_more_pixels_than_are_seen(tmp_path):
+    def read(pixels):
+        Image.fromarray(pixels).save(tmp_path / "a.png")
+        found = page.Picture.read(tmp_path / "a.png", "what it shows", 200)
+        with Image.open(io.BytesIO(base64.b64decode(found.png))) as image:
+            return found.width, image.size
+
+    plain = np.full((300, 700, 3), 255, np.uint8)
+    noise = np.random.default_rng(0).integers(0, 256, plain.shape, np.uint8)
+    assert read(plain) == (pytest.approx(46 * 3.5 / 5.5, abs=0.01), (700, 300))
+    width, size = read(noise)
+    assert size == (round(width * 16), round(300 * width * 16 / 700))
+    assert read(np.full((10, 1200, 3), 255, np.uint8)) == (46, (1200, 10))
 
 
 @pytest.mark.parametrize("odd", ["no metrics", "all failed", "unknown keys"])

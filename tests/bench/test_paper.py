@@ -10,7 +10,7 @@ from matplotlib import pyplot as plt
 from matplotlib.text import Text
 
 from bench import stats
-from bench.report import figures, frame, kernels, lint, paper, render, tables, transport_figures
+from bench.report import figures, frame, kernels, lint, panels, paper, render, tables, transport_figures
 from bench.report.__main__ import main
 from bench.report.paper import Section
 from bench.report.render import Cell, Table
@@ -154,7 +154,7 @@ def test_all_print_has_a_size_of_the_venue():
         figures.use_theme(VENUES["jmlr"])
         drawn = [kernels.DRAW[name](measured) for name, measured in ALL.items()]
         other, axis = plt.subplots()
-        figures._missing(axis)
+        panels.blank(axis, "not given")
         transport_figures._published(axis, [2, 4, 8, 16, 32, 64, 128, 256])
         texts = [text for figure in (*drawn, other) for text in figure.findobj(Text) if text.get_text()]
         plt.close(other)

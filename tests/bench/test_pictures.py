@@ -40,7 +40,8 @@ def test_a_picture_holds_everything(tmp_path, problem, transport, rng):
     found = pictures.load(path)
     assert {name: values.shape for name, values in found.items()} == {
         "box": (2, 2), "test": (2000, 2), "model": (160, 160), "truth": (160, 160),
-        "forward": (2000, 2), "generated": (2000, 2), "paths": (17, 64, 2), "potential": (160, 160),
+        "forward": (2000, 2), "generated": (2000, 2), "target_points": (2000, 2), "paths": (17, 64, 2),
+        "potential": (160, 160),
         "target_box": (2, 2), "pushed": (160, 160), "target": (160, 160),
     }  # fmt: skip
     assert path.stat().st_size < 250_000
@@ -48,6 +49,8 @@ def test_a_picture_holds_everything(tmp_path, problem, transport, rng):
     np.testing.assert_allclose(found["paths"][-1], found["forward"][:64], atol=1e-2)
     middle = (found["test"][:64] + found["forward"][:64]) / 2
     np.testing.assert_allclose(found["paths"][8], middle, atol=1e-2)
+    carried_back = transport.inverse(torch.tensor(found["target_points"], dtype=torch.float64)).numpy()
+    np.testing.assert_allclose(found["generated"], carried_back, atol=1e-5)
     for points, law in (("forward", problem.target), ("generated", problem.source), ("test", problem.source)):
         np.testing.assert_allclose(np.cov(found[points].T), law.covariance, atol=0.2)
 
@@ -88,10 +91,30 @@ def test_densities_are_those_at_the_centres_of_cells(tmp_path, problem, transpor
 def test_what_is_not_known_is_left_out(tmp_path, problem, rng):
     bare = Problem(Samples(problem.test, problem.test), problem.target, problem.test)
     assert pictures.save(tmp_path / "a.npz", bare, Transport(), rng)
-    assert set(pictures.load(tmp_path / "a.npz")) == {"box", "test"}
+    assert set(pictures.load(tmp_path / "a.npz")) == {"box", "test", "target_points"}
 
 
-def test_only_in_two_dimensions(tmp_path, rng):
+@pytest.mark.parametrize(("dim", "kept"), [(7, 4), (3, 2)])
+def test_of_stored_rows_the_first_pairs_of_coordinates_are_kept(tmp_path, rng, dim, kept):
+    rows = torch.randn(3000, dim, generator=rng, dtype=torch.float64)
+    stored = Problem(Samples(rows, rows[:9]), standard_normal(dim), rows)
+    path = tmp_path / "a.npz"
+    assert pictures.save(path, stored, Transport(forward=lambda x: x + 5, inverse=lambda z: 2 * z), rng)
+    found = pictures.load(path)
+    assert {name: values.shape for name, values in found.items()} == {
+        f"marginal_{name}": (2000, kept) for name in ("test", "forward", "target_points", "generated")
+    }
+    assert path.stat().st_size < 80_000
+    test = found["marginal_test"].astype(float)
+    np.testing.assert_allclose(found["marginal_forward"], test + 5, atol=1e-2)
+    np.testing.assert_allclose(found["marginal_generated"], 2 * found["marginal_target_points"], atol=1e-2)
+    first = {tuple(row) for row in rows[:, :kept].numpy().astype(np.float16)}
+    assert {tuple(row) for row in found["marginal_test"]} <= first
+    assert pictures.save(path, stored, Transport(), rng)
+    assert set(pictures.load(path)) == {"marginal_test", "marginal_target_points"}
+
+
+def test_a_density_in_more_dimensions_has_no_picture(tmp_path, rng):
     source = standard_normal(3)
     problem = Problem(source, source, source.sample(10, rng))
     assert not pictures.save(tmp_path / "a.npz", problem, Transport(forward=lambda x: x), rng)
@@ -129,7 +152,8 @@ def test_a_broken_file_is_named(tmp_path, content):
         pictures.load(path)
 
 
-def test_a_file_with_any_byte_flipped_is_read_or_named(tmp_path, problem, transport, rng):
+def test_a_file_with_any_byte_flipped_is_read_or_named(tmp_path, problem, rng, monkeypatch):
+    monkeypatch.setattr(pictures, "POINTS", 20)
     path = tmp_path / "flipped.npz"
     source = Samples(problem.test[:20], problem.test[:5])  # no density: a small file
     pictures.save(path, Problem(source, problem.target, problem.test[:20]), Transport(), rng)

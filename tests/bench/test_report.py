@@ -16,7 +16,7 @@ from rich.console import Console
 from scipy.stats import ttest_ind
 
 from bench import names, record, stats
-from bench.report import explore, figures, frame, lint, render, tables, written
+from bench.report import explore, figures, frame, gallery, lint, render, shown, tables, written
 from bench.report.__main__ import main
 from bench.report.render import slug
 from tests.bench import fake_records as fake
@@ -576,9 +576,9 @@ def test_no_picture_ends_the_report(error, tmp_path, monkeypatch):
         raise error("torn")
 
     fake.store(tmp_path, [fake.make()], pictures=True)
-    monkeypatch.setattr(figures.pictures, "load", load)
+    monkeypatch.setattr(shown.pictures, "load", load)
     (only,) = lint.groups(frame.load([tmp_path])[0])
-    _, problems = figures.pictures_of(only.frame, "otflow")
+    _, problems = shown.pictures_of(only.frame, "otflow")
     assert len(problems) == 1
     assert "torn" in problems[0]
 
@@ -589,9 +589,9 @@ def test_a_dollar_in_a_name_is_no_mathematics(tmp_path):
     (only,) = lint.groups(frame.load([tmp_path])[0])
     picture = tmp_path / "x.npz"
     fake.picture(picture, 0.3)
-    arrays = figures.pictures.load(picture)
-    grid = list(figures._two_dimensional({name: {"$x_{$": arrays}}, "otflow", ""))
-    for drawn in [*figures.all_of(only, {}, "otflow"), *grid]:
+    arrays = shown.pictures.load(picture)
+    galleries = gallery.all_of(only, {name: {"$x_{$": arrays}}, "otflow")
+    for drawn in [*figures.quality(only, "otflow"), *galleries]:
         drawn.figure.savefig(io.BytesIO())  # raises where it takes the name for mathematics
         figures.close(drawn.figure)
 
@@ -621,9 +621,9 @@ def test_the_command_writes_page_tables_and_figures(tmp_path, capsys):
     assert str(tmp_path / "runs") in printed.replace("\n", "")
     assert {p.suffix for p in (out / "tables").glob("8gaussians.*")} == {".md", ".tex", ".csv"}
     names = {p.name for p in (out / "figures").glob("[!.]*")}
-    assert names == {f"{n}.{s}" for n in ("quality", "densities", "samples", "trajectories") for s in ("pdf", "png")}
+    assert names == {f"{n}.{s}" for n in ("quality", "gallery_8gaussians") for s in ("pdf", "png")}
     html = (out / "index.html").read_text()
-    assert html.count("data:image/png;base64,") == 3  # it draws quality against time itself
+    assert html.count("data:image/png;base64,") == 1  # it draws quality against time itself
     assert not re.search(r'(src|href)="(?!data:|#)', html)  # self-contained
 
 

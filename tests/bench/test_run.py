@@ -244,7 +244,7 @@ def test_an_old_picture_does_not_stay_beside_a_new_record(
     picture = tmp_path / "runs" / f"{record.key(identify(cfg))}.npz"
     picture.parent.mkdir()
     picture.write_bytes(b"old")
-    monkeypatch.setattr("bench.pictures._draw", fail)
+    monkeypatch.setattr("bench.pictures._plane", fail)
     assert run_cell(cfg) == 0
     assert not picture.exists()
     assert capsys.readouterr().err == "warning: no picture: KeyError: 'weights'\n"
