@@ -3,7 +3,8 @@
 Started by bench.process with a pipe at its stdin; stands alone, so that it starts quickly. It is the subreaper
 (prctl(2), Linux) of what the command forks, which stays below it though it leaves its process group or session. When
 the pipe closes, because its launcher says so or is dead, the command is killed too. SIGTERM is passed on to the
-command. The keeper ends as the command does: with its exit status, or by its signal.
+command. The keeper ends as the command does: with its exit status, or by its signal. Killed itself, it takes the
+command along; what that has forked is left to bench.process.
 """
 
 import ctypes
@@ -13,36 +14,37 @@ import signal
 import sys
 import threading
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
 PROC = Path("/proc")
 PR_SET_PDEATHSIG, PR_SET_CHILD_SUBREAPER = 1, 36  # <linux/prctl.h>
+CLOSED = signal.SIGUSR1  # says that the pipe is
 
 
 def main(command: Sequence[str]) -> NoReturn:
     """Run `command` and end as it does."""
-    begun: list[int] = []
-
-    def pass_on(number: int, frame: FrameType | None) -> None:
-        for process in begun:
-            with suppress(ProcessLookupError):  # it has just ended
-                os.kill(process, number)
-
-    signal.signal(signal.SIGTERM, pass_on)
+    heard = {signal.SIGTERM, signal.SIGCHLD, CLOSED}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, heard)  # none is lost: they wait for sigwait
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
-    begun.append(process := _start(command))
-    threading.Thread(target=_watch, args=(process,), daemon=True).start()
-    ended, status = os.wait()
-    while ended != process:  # some that it has left behind
-        ended, status = os.wait()
-    begun.clear()
+    process = _start(command, before)
+    threading.Thread(target=_watch, daemon=True).start()
+    ended = False
+    while not ended:
+        match signal.sigwait(heard):
+            case signal.SIGTERM:
+                os.kill(process, signal.SIGTERM)
+            case signal.SIGCHLD:
+                ended = _ended(process)
+            case _:
+                kill(process)
+    kill(process)
+    _, status = os.waitpid(process, 0)  # from here on its number, and its group's, may be another's
     with suppress(ChildProcessError):  # until there is none; what was forked meanwhile is ours when its parent is dead
         while True:
-            kill(process)
+            _kill_descendants()
             os.wait()
     _end(os.waitstatus_to_exitcode(status))
 
@@ -51,9 +53,7 @@ def kill(group: int) -> None:
     """Kill the process group, and what is below this process."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)  # all that can be known where there is no /proc
-    for process in descendants(os.getpid()):
-        with suppress(ProcessLookupError, PermissionError):
-            os.kill(process, signal.SIGKILL)
+    _kill_descendants()
 
 
 def descendants(process: int) -> list[int]:
@@ -68,8 +68,17 @@ def descendants(process: int) -> list[int]:
     return found
 
 
-def _start(command: Sequence[str]) -> int:
-    """The number of the command, which leads a group of its own and dies with the keeper, should that be killed."""
+def _kill_descendants() -> None:
+    for process in descendants(os.getpid()):
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(process, signal.SIGKILL)
+
+
+def _start(command: Sequence[str], mask: Iterable[int]) -> int:
+    """The number of the command, which leads a group of its own and dies with the keeper, should that be killed.
+
+    The signals in `mask` are blocked in it.
+    """
     keeper = os.getpid()
     process = os.fork()
     if process:
@@ -78,6 +87,7 @@ def _start(command: Sequence[str]) -> int:
         os.setpgid(0, 0)
         _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if os.getppid() == keeper:  # else it died before that, and there is no signal to come
             os.execvp(command[0], list(command))
     except OSError as error:
@@ -86,10 +96,21 @@ def _start(command: Sequence[str]) -> int:
         os._exit(127)
 
 
-def _watch(process: int) -> None:
+def _ended(process: int) -> bool:
+    """Whether the command has, which stays a zombie and so keeps its number; others of ours that have are reaped."""
+    if not hasattr(os, "waitid"):  # macOS before Python 3.13, where there are no others
+        return True
+    while (child := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+        if child.si_pid == process:
+            return True
+        os.waitpid(child.si_pid, 0)
+    return False
+
+
+def _watch() -> None:
     """Wait for the end of the pipe."""
     os.read(0, 1)
-    kill(process)
+    os.kill(os.getpid(), CLOSED)
 
 
 def _prctl(option: int, value: int) -> None:
@@ -102,6 +123,7 @@ def _end(code: int) -> NoReturn:
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # the command's own is enough
         with suppress(OSError):  # SIGKILL has no handler
             signal.signal(-code, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {-code})
         signal.raise_signal(-code)
     os._exit(code)
 

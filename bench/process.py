@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ RESCAN_SECONDS = 1.0
 GIGABYTE = 1e9
 OOM_COUNTERS = (Path("/sys/fs/cgroup/memory.events"), Path("/proc/vmstat"))
 CGROUP_LIMITS = (Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory/memory.limit_in_bytes"))
+MARK = "CNF_OT_PROCESS"  # of the environment, which whatever a command forks inherits: unlike any other command's
 KEEPER = (sys.executable, "-I", "-S", keeper.__file__)
 
 
@@ -46,7 +48,10 @@ class Exit:
 
 
 class Process:
-    """A command under way. It ends within a second of this process's death, and with it all that it has forked."""
+    """A command under way. It ends within a second of this process's death, and with it all that it has forked.
+
+    Where the keeper is killed, this process finds by MARK what the command has forked; nobody does where both are.
+    """
 
     def __init__(
         self,
@@ -61,13 +66,14 @@ class Process:
         self._oom_kills = oom_kills()
         self._members: list[int] = []
         self._scanned = 0.0
+        self._mark = uuid.uuid4().hex
         with _affinity(cpus):
             self._keeper = subprocess.Popen(
                 [*KEEPER, *command],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, **environment},
+                env={**os.environ, **environment, MARK: self._mark},
                 process_group=0,  # Ctrl-C reaches us alone
             )
         assert self._keeper.stdout is not None
@@ -111,7 +117,17 @@ class Process:
             self._keeper.wait(GRACE_SECONDS)
         self._keeper.kill()
         self._keeper.wait()
+        self._kill_marked()
         self._tail.close()
+
+    def _kill_marked(self) -> None:
+        """Kill what a keeper that was killed has left, within GRACE_SECONDS."""
+        end = time.monotonic() + GRACE_SECONDS
+        while (left := marked(self._mark)) and time.monotonic() < end:  # until there is none: they may fork meanwhile
+            for process in left:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(process, signal.SIGKILL)
+            time.sleep(0.01)
 
     def _broken(self) -> tuple[str, str] | None:
         """Status and reason where a limit is broken."""
@@ -125,6 +141,17 @@ class Process:
         if (used := resident(self._members)) <= most:
             return None
         return "oom", f"killed at {used / GIGABYTE:.2f} GB of memory, above its limit of {most / GIGABYTE:.2f} GB"
+
+
+def marked(mark: str) -> list[int]:
+    """This user's processes in whose environment MARK is `mark`; none where there is no /proc."""
+    entry = f"{MARK}={mark}".encode()
+    found = []
+    for path in PROC.glob("[0-9]*/environ"):
+        with suppress(OSError):  # another user's, or it has just ended
+            if entry in path.read_bytes().split(b"\0"):
+                found.append(int(path.parent.name))
+    return found
 
 
 def resident(processes: Iterable[int]) -> int:

@@ -14,7 +14,7 @@ import pytest
 
 from bench import env, keeper, launcher, lease, plan, process, record
 from bench.launcher import Job, cpu_sets, explain, sweep
-from bench.process import Exit, Limits
+from bench.process import Exit, Limits, Process
 from bench.record import BadInput
 from tests.bench import fake_records
 from tests.bench.test_lease import begin as begin_holder
@@ -163,6 +163,30 @@ def test_a_job_of_a_keeper_that_is_killed_dies(tmp_path: Path) -> None:
     assert "ended by SIGKILL from outside" in out
 
 
+@pytest.mark.parametrize("mode", ["fork", "escape"])
+def test_what_the_job_of_a_killed_keeper_has_forked_dies_and_no_other(mode: str, tmp_path: Path) -> None:
+    killed, other = tmp_path / "killed", tmp_path / "other"
+    jobs = [
+        Process([sys.executable, "-m", STUB, f"results={folder}", f"mode={mode}", "seed=0"], Limits(), {})
+        for folder in (killed, other)
+    ]
+    try:
+        wait_for(lambda: all((folder / "grandchild").exists() for folder in (killed, other)))
+        pids = {folder: [int(started(folder)[0][2]), int((folder / "grandchild").read_text())] for folder in
+                (killed, other)}  # fmt: skip
+        os.kill(int(started(killed)[0][3]), signal.SIGKILL)
+        ended = jobs[0].wait(20.0)
+        assert ended is not None
+        assert ended.code == -signal.SIGKILL
+        assert not any(map(alive, pids[killed]))
+        assert jobs[1].wait(0.1) is None
+        assert all(map(alive, pids[other]))
+    finally:
+        for one in jobs:
+            one.kill()
+    assert not any(map(alive, pids[other]))
+
+
 def test_a_job_may_print_without_end(tmp_path: Path) -> None:
     assert run(job(tmp_path, "loud"))[0] == ["ok"]
 
@@ -201,6 +225,45 @@ def test_a_command_that_is_not_there_is_named() -> None:
         assert kept.wait(20) == 127
         assert kept.stderr is not None
         assert b"/no/such/command" in kept.stderr.read()
+
+
+def keep(injected: str, *command: str) -> "subprocess.Popen[bytes]":
+    """A keeper of `command` in which `injected`, Python, comes first."""
+    script = f"import os, signal, sys\nfrom bench import keeper\n{injected}\nkeeper.main(sys.argv[1:])"
+    words = [sys.executable, "-c", script, *command]
+    return subprocess.Popen(words, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+
+def test_a_group_is_killed_while_its_number_is_its_own() -> None:
+    """Once its leader's end has been asked for, the number may be given to another."""
+    injected = """
+def checked(group, number, killpg=os.killpg):
+    print(os.path.exists(f"/proc/{group}"), flush=True)
+    killpg(group, number)
+os.killpg = checked
+"""
+    with keep(injected, "/bin/sh", "-c", "sleep 600 & exit 75") as kept:
+        assert kept.wait(20) == 75
+        assert kept.stdout is not None
+        assert set(kept.stdout.read().split()) == {b"True"}
+
+
+@pytest.mark.parametrize("option", ["PR_SET_CHILD_SUBREAPER", "PR_SET_PDEATHSIG"], ids=["keeper", "child"])
+def test_a_command_that_is_not_there_yet_is_ended_by_sigterm(option: str) -> None:
+    """The signal comes just before the fork, or just before the command takes the place of the keeper's child."""
+    injected = f"""
+def interrupted(option, value, prctl=keeper._prctl):
+    prctl(option, value)
+    if option == keeper.{option}:
+        os.kill(os.getpid(), signal.SIGTERM)
+keeper._prctl = interrupted
+"""
+    with keep(injected, "/bin/sleep", "600") as kept:
+        try:
+            assert kept.wait(10) == -signal.SIGTERM
+        finally:
+            assert kept.stdin is not None
+            kept.stdin.close()
 
 
 def test_memory_is_read_from_the_system() -> None:
