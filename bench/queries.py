@@ -101,8 +101,8 @@ class Evidence:
 
     def column(self, name: str) -> str:
         """`name`, if records can have it. Raises ClaimError."""
-        numbers = [str(c) for c in self.frame if pd.api.types.is_numeric_dtype(self.frame[c])]
-        if name not in numbers:
+        if name not in self.frame or not pd.api.types.is_numeric_dtype(self.frame[name]):
+            numbers = [str(c) for c in self.frame if pd.api.types.is_numeric_dtype(self.frame[c])]
             raise ClaimError(f"no metric {name}: choose from {', '.join(sorted([*QUANTITIES, *numbers]))}")
         return name
 
@@ -114,18 +114,17 @@ class Evidence:
         for name in datasets or ():
             if not (CONF / "dataset" / f"{name.partition(' d=')[0]}.yaml").exists():
                 raise Missing(f"this suite has no dataset {name}")
-        part = self.frame[self.frame["solver"].isin(list(solvers))]
-        part = part if datasets is None else part[part["dataset"].isin(datasets)]
-        part = part[~part["status"].isin(lint.NEVER_RAN)]
+        asked = self.frame["solver"].isin(list(solvers)) & ~self.frame["status"].isin(lint.NEVER_RAN)
+        part = self.frame[asked if datasets is None else asked & self.frame["dataset"].isin(datasets)]
         if part.empty:
             raise Missing(f"no record of {' or '.join(dict.fromkeys(solvers))}")
-        if (old := part[part["schema"] < record.SCHEMA]).size:
-            first = old.iloc[0]
+        if (old := part["schema"] < record.SCHEMA).any():
+            first = part[old].iloc[0]
             raise Refused(
                 f"{first['folder'] / first['key']}.json has schema {first['schema']:g}, older than {record.SCHEMA}: "
                 "move it away and run its cell again"
             )
-        one_machine({tuple(row) for row in part[list(MACHINE)].itertuples(index=False)})
+        one_machine(tuple(row) for row in part[list(MACHINE)].drop_duplicates().itertuples(index=False))
         return part
 
     def experiment(self, name: str) -> Iterator[tuple[Path, Mapping[str, Any]]]:
@@ -210,7 +209,8 @@ class Compare:
         if not used:
             lost = f" ({'; '.join(notes)})" if notes else ""
             raise Missing(f"no problem on which {self.solver} and {self.over} both have {_words(self.of)}{lost}")
-        runs = pd.concat([pair.both for pair in (p.pair for p in pairs) if pair.dataset in used])
+        told = [*MACHINE, "threads", "dataset", "noisy"]
+        runs = pd.concat([p.pair.both[told] for p in pairs if p.pair.dataset in used])
         notes += [f"{name}: a run that did not reach q is penalised" for name, c in used.items() if c.mark]
         noisy = sorted(runs[runs["noisy"]]["dataset"].unique()) if self.of in TIMED else []
         notes += [f"do not quote: others used the processor ({', '.join(noisy)})"] if noisy else []
@@ -226,19 +226,24 @@ class Compare:
     def compare(self, pairs: "Sequence[Problem]", evidence: Evidence) -> dict[str, Comparison]:
         """The quantity on each problem. Raises ClaimError."""
         quantity = quantity_of(self.of, evidence)
-        return {p.pair.dataset: quantity(p) for p in pairs}
+        name = f"{self.of} of {self._asked}"
+        found: dict[str, Comparison] = evidence.once(name, lambda: {p.pair.dataset: quantity(p) for p in pairs})
+        return found
+
+    @property
+    def _asked(self) -> str:
+        """What tells its runs from another comparison's."""
+        return repr((self.solver, self.over, self.datasets, self.setting, self.over_setting, self.of in TIMED))
 
     def pairs(self, evidence: Evidence) -> list["Problem"]:
         """The runs of both on each problem."""
         quantity_of(self.of, evidence)
-        timed = self.of in TIMED
-        asked = (self.solver, self.over, self.datasets, self.setting, self.over_setting, timed)
-        found: list[Problem] = evidence.once(repr(asked), lambda: self._found(evidence, timed))
+        found: list[Problem] = evidence.once(self._asked, lambda: self._found(evidence))
         return found
 
-    def _found(self, evidence: Evidence, timed: bool) -> list["Problem"]:
+    def _found(self, evidence: Evidence) -> list["Problem"]:
         runs = evidence.runs([self.solver, self.over], self.datasets)
-        grouped = [part for _, part in runs.groupby(list(lint.ENVIRONMENT))] if timed else [runs]
+        grouped = [part for _, part in runs.groupby(list(lint.ENVIRONMENT))] if self.of in TIMED else [runs]
         found = [self._pairs(part) for part in grouped]
         best = max(found, key=lambda pairs: (len(pairs), sum(len(p.pair.both) for p in pairs)))
         if not best:

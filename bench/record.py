@@ -11,9 +11,9 @@
 import dataclasses
 import hashlib
 import json
-import math
 import os
 import socket
+import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -325,9 +325,7 @@ def check(record: Any) -> None:
 
 def finite(value: Any) -> bool:
     """Whether `value` is a number that a float can hold, and no infinity."""
-    with suppress(OverflowError):  # a whole number that no float can hold
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return False
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _refuse(name: str) -> float:

@@ -18,9 +18,11 @@ exceptions. `geometric_mean_ratio` of four datasets, whose medians are coarse, c
 
 import json
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import pairwise
+from operator import neg
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -35,6 +37,7 @@ DRAWS = 2000
 LEVEL = 0.95
 SMALL = 5  # values a stratum, from which on medians are bootstrapped
 FREEDOM = 4  # degrees of freedom, from which on other statistics are
+DEVIATIONS = 6.0  # so near the middle a resample's median is looked for first
 
 
 class Interval(NamedTuple):
@@ -236,17 +239,17 @@ def stairs(values: Array) -> Stairs:
 
 def first_at(run: Stairs, target: float) -> int | None:
     """The validation at which a run's level was at or below the target first; None if it never was."""
-    i = np.searchsorted(-run.levels, -target)
+    i = bisect_left(run.levels, -target, key=neg)
     return int(run.at[i]) if i < len(run.at) else None
 
 
-def common_target(curves: Mapping[str, Sequence[Array]], slack: float = 0.02) -> float | None:
+def common_target(best: Mapping[str, Sequence[float]], slack: float = 0.02) -> float | None:
     """q = max over solvers of median over seeds of min over time of the validation NLL, + slack (nats).
 
-    `curves` has a solver's validation losses (n,), one array a seed; a run without a finite one counts as inf. A
+    `best` has a solver's lowest validation losses, one a seed; NaN, of a run without a finite one, counts as inf. A
     solver most of whose runs are such sets no target: it has not reached it. None if all are.
     """
-    medians = [np.median([_best(curve) for curve in runs]).item() for runs in curves.values() if len(runs)]
+    medians = [np.median(np.where(np.isnan(runs), np.inf, runs)).item() for runs in best.values() if len(runs)]
     reached = [value for value in medians if math.isfinite(value)]
     return max(reached) + slack if reached else None
 
@@ -304,14 +307,27 @@ def _indices(n: int, rng: Generator) -> NDArray[np.integer]:
 
 def _resampled_medians(row: Array, rng: Generator) -> Array:
     """Medians of the resamples of a row (n,), (DRAWS,): where the counts of its sorted values pass the half."""
-    counts, rng.bit_generator.state = _counts(len(row), json.dumps(rng.bit_generator.state))
-    order = np.argsort(row)
-    passed = counts[order].astype(np.min_scalar_type(len(row)))
+    n = len(row)
+    counts, rng.bit_generator.state = _counts(n, json.dumps(rng.bit_generator.state))
+    order, middle = np.argsort(row), ((n - 1) // 2, n // 2)
+    reach = 1 + int(DEVIATIONS * math.sqrt(n) / 2)
+    while (ranks := _ranks_near(counts[order], middle, reach)) is None:
+        reach *= 2
+    lower, upper = (row[order[rank]] for rank in ranks)
+    return (lower + upper) / 2
+
+
+def _ranks_near(counts: NDArray[np.integer], middle: tuple[int, int], reach: int) -> list[NDArray[np.integer]] | None:
+    """Where the sums of `counts` (n, DRAWS) along n pass each of `middle`, if all do within `reach` of the half."""
+    n = len(counts)
+    first, end = max(0, n // 2 - reach), min(n, n // 2 + reach)
+    passed = counts[first:end].astype(np.min_scalar_type(n))
+    passed[0] += counts[:first].sum(0, dtype=passed.dtype)
     for before, after in pairwise(passed):  # a cumulative sum; cumsum(0) takes ten times as long
         after += before
-    middle = ((len(row) - 1) // 2, len(row) // 2)
-    lower, upper = (row[order[(passed <= k).sum(0, dtype=passed.dtype)]] for k in middle)
-    return (lower + upper) / 2
+    if (first > 0 and passed[0].max() > middle[0]) or passed[-1].min() <= middle[1]:
+        return None
+    return [first + (passed <= k).sum(0, dtype=passed.dtype) for k in middle]
 
 
 @lru_cache(maxsize=32)

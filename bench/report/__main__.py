@@ -11,6 +11,7 @@ paper.venue neurips, icml, aaai, jmlr or tmlr: figures of its widths and fonts, 
 Exit code 0; 1 if there is nothing to report; 2 if a file among the records is not one (it is named and left out).
 """
 
+import gc
 import sys
 from collections.abc import Sequence
 
@@ -37,4 +38,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
+    gc.set_threshold(1_000_000)  # records have no cycles: else all of them are gone through again and again
     sys.exit(main(sys.argv[1:]))

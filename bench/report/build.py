@@ -72,9 +72,8 @@ def report(options: Options) -> int:
         write_tables(made, options.out / "tables")
         pngs = write_figures(drawn, options.out / "figures", options.venue)
         sections.append(section(group.number, group.title, group.notes, made, drawn))
-        kept = [picture for one, picture in zip(drawn, pngs, strict=True) if not one.explored]
         data = explore.data(group, options.reference)
-        parts.append(page.Part(f"part{group.number}", group.title, group.notes, made, kept, data))
+        parts.append(page.Part(f"part{group.number}", group.title, group.notes, made, pngs, data))
     if kernels := kernels_part(options, console, sections):
         parts.append(kernels)
     verdicts = list(claims_parts(records, options, console, sections, problems))
@@ -184,19 +183,21 @@ def formats(venue: Venue | None) -> Mapping[str, Mapping[str, Any]]:
 
 
 def write_figures(drawn: Sequence[Drawn], folder: Path, venue: Venue | None) -> list[Picture]:
-    """Each figure in its formats; for a venue in its size."""
+    """Each figure in its formats; for a venue in its size. Gives the pictures that the page shows."""
     folder.mkdir(parents=True, exist_ok=True)
     shown = []
     for one in drawn:
         path = folder / slug(one.name)
         if venue:
             one.figure.set_size_inches(venue.fitted(*one.figure.get_size_inches()))
-        one.figure.draw_without_rendering()  # the layout settles in its second pass: titles were cut without
+        if engine := one.figure.get_layout_engine():
+            engine.execute(one.figure)  # it settles in its second pass: titles were cut without
         for suffix, how in formats(venue).items():
             if suffix == ".pgf":
                 figures.for_latex(one.figure)
             one.figure.savefig(path.with_suffix(suffix), **how)
             written.note(path.with_suffix(suffix))
         figures.close(one.figure)
-        shown.append(Picture.read(path.with_suffix(".png"), one.caption, FORMATS[".png"]["dpi"]))
+        if not one.explored:
+            shown.append(Picture.read(path.with_suffix(".png"), one.caption, FORMATS[".png"]["dpi"]))
     return shown

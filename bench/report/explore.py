@@ -113,6 +113,7 @@ def _cells(frame: pd.DataFrame, reference: str) -> list[dict[str, Any]]:
         for label in by_reference(part["label"], reference):
             runs = part[part["label"] == label]
             first = runs.iloc[0]
+            failed = set().union(*runs["failed"])
             made.append(
                 {
                     "dataset": str(dataset),
@@ -120,8 +121,8 @@ def _cells(frame: pd.DataFrame, reference: str) -> list[dict[str, Any]]:
                     "solver": first["solver"],
                     "setting": first["setting"],
                     "chosen": rivals[first["solver"]] == label,
-                    "void": [a.name for a in (*QUALITY, *COST, TIME) if tables.is_void(runs, a.voided_by)],
-                    "failed": sorted(set().union(*runs["failed"])),
+                    "void": [a.name for a in (*QUALITY, *COST, TIME) if failed & set(a.voided_by)],
+                    "failed": sorted(failed),
                 }
             )
     return made

@@ -19,6 +19,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +48,7 @@ COSTS = tuple(name for name in record.COST if name not in LISTS)
 BASELINE = "moments"
 MEASURES = ("source", "target")
 UNKNOWN = "unknown"
+CURVE = ("step", "seconds", "valid_nll")
 NOISE = {"cpu_pressure": 0.2, "steal": 0.05}  # shares of the time
 
 
@@ -168,7 +171,9 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     most = frame["test_rows"].fillna(frame["evaluate_rows"]).groupby(frame["protocol"]).transform("max")
     frame["test_rows"] = frame["test_rows"].fillna(most)
     named = [_named(cell) for _, cell in frame.groupby(["dataset", "solver"])]
-    return pd.concat(named).sort_values(["dataset", "label", "seed"], ignore_index=True)
+    whole = pd.concat(named).sort_values(["dataset", "label", "seed"], ignore_index=True)
+    # as plain objects, and in one piece with the others: parts of the frame are taken hundreds of times
+    return whole.astype(dict.fromkeys(whole.select_dtypes("str"), object)).copy()
 
 
 def _named(cell: pd.DataFrame) -> pd.DataFrame:
@@ -188,9 +193,11 @@ def _letter(i: int) -> str:
 def curve(trace: Sequence[Any]) -> Curve:
     """The entries of a trace that say when they were made, in order of time."""
     entries = [entry for entry in trace if isinstance(entry, dict)]
-    points = _numbers([entry.get(name) for name in ("step", "seconds", "valid_nll") for entry in entries]).reshape(
-        3, -1
-    )
+    try:
+        found = [*chain.from_iterable(map(itemgetter(name), entries) for name in CURVE)]
+    except KeyError:  # an entry that lacks one
+        found = [entry.get(name) for name in CURVE for entry in entries]
+    points = _numbers(found).reshape(3, -1)
     points = points[:, np.isfinite(points[:2]).all(0)]
     return Curve(*points[:, np.argsort(points[1], kind="stable")])
 

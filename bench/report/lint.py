@@ -74,7 +74,8 @@ def unfair(part: pd.DataFrame) -> list[Mix]:
 
     Solvers without a tolerance go with any. Of seeds, those of all runs of a label count, failed ones too.
     """
-    rivals = part[~part["solver"].isin(BASELINES) & ~part["status"].isin(NEVER_RAN)]
+    rival = ~part["solver"].isin(BASELINES) & ~part["status"].isin(NEVER_RAN)
+    rivals = part[["key", "label", "seed", *(name for name in RANKED if name in part)]][rival]
     seeds = rivals.groupby("label")["seed"].agg(lambda found: ", ".join(map(str, sorted(set(found)))))
     told = rivals.assign(seeds=rivals["label"].map(seeds))
     return list(_mixes_of(told, RANKED))
@@ -89,9 +90,10 @@ def admitted(group: Group, table: Table, part: pd.DataFrame | None = None) -> Ta
 
 def _mixes_of(frame: pd.DataFrame, names: Sequence[str]) -> Iterator[Mix]:
     for name in names:
-        known = frame[frame[name] != ""]
-        counts = known[name].value_counts()
+        told = frame[name] != ""
+        counts = frame[name][told].value_counts()
         if len(counts) > 1:
+            known = frame[told]
             labels = known.groupby(name)["label"].unique()
             whose = {clean(value, 60): clean(", ".join(sorted(labels[value])), 80) for value in counts.index}
             few = known[known[name] != counts.index[0]]

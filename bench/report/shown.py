@@ -1,6 +1,7 @@
 """The pictures that a report shows (bench.pictures): of each solver on each problem one run's."""
 
 import zlib
+from collections.abc import Collection
 from pathlib import Path
 
 import numpy as np
@@ -20,11 +21,14 @@ def pictures_of(frame: pd.DataFrame, reference: str) -> tuple[Shown, list[str]]:
     And a line for each picture that could not be read.
     """
     shown: Shown = {}
-    problems = []
+    problems: list[str] = []
+    there = {path for folder in frame["folder"].unique() for path in folder.glob("*.npz")}
+    if not there:
+        return shown, problems
     for dataset, part in frame.groupby("dataset"):
         for solver in by_reference(part["solver"], reference):
             try:
-                arrays = _picture(tables.best_setting(part[part["solver"] == solver]))
+                arrays = _picture(tables.best_setting(part[part["solver"] == solver]), there)
             except (ValueError, OSError) as error:
                 problems.append(str(error))
                 continue
@@ -33,13 +37,14 @@ def pictures_of(frame: pd.DataFrame, reference: str) -> tuple[Shown, list[str]]:
     return shown, problems
 
 
-def _picture(runs: pd.DataFrame) -> Arrays | None:
+def _picture(runs: pd.DataFrame, there: Collection[Path]) -> Arrays | None:
+    """The picture of the run with the median NLL, of those whose file is `there`."""
     ok = runs[runs["status"] == "ok"].sort_values("nll")
     paths = [folder / f"{key}.npz" for folder, key in zip(ok["folder"], ok["key"], strict=True)]
-    there = [path for path in paths if path.exists()]
-    if not there:
+    found = [path for path in paths if path in there]
+    if not found:
         return None
-    path = there[(len(there) - 1) // 2]
+    path = found[(len(found) - 1) // 2]
     try:
         arrays = {name: values.astype(float) for name, values in pictures.load(path).items()}
     except DAMAGED as error:

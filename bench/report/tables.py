@@ -162,14 +162,15 @@ def summary(group: Group, dataset: str, reference: str) -> Table:
     runs = by_label(part, reference)
     mixed = unranked(group, part)
     fair = not mixed
-    reached = {label: goal is not None and times(rows, goal.q, part).mark == "" for label, rows in runs.items()}
+    spent = {} if goal is None else {label: times(rows, goal.q, part) for label, rows in runs.items()}
+    reached = {label: label in spent and spent[label].mark == "" for label in runs}
     columns: dict[str, Sequence[Cell]] = {"runs": [_counts(rows) for rows in runs.values()]}
     quoted, sources = published.nll(dataset, solvers_of(runs))
     for quantity in (*QUALITY, SIZE):
         columns[quantity.heading] = cells_of(runs, quantity, reached, fair)
         if quantity is NLL:
             columns["NLL\n(published)"] = quoted
-    columns |= {"seconds\nto q": _time_column(runs, goal, part, fair)}
+    columns |= {"seconds\nto q": _time_column(runs, spent, fair)}
     columns |= {q.heading: cells_of(runs, q, reached, fair) for q in COST}
     columns = filled(columns)
     rows = list(zip(runs, zip(*columns.values(), strict=True), strict=True))
@@ -279,12 +280,11 @@ def cell_of(runs: pd.DataFrame, quantity: Quantity) -> Cell:
     return Cell(text, *found, void=is_void(runs, quantity.voided_by))
 
 
-def _time_column(runs: Runs, goal: Target | None, part: pd.DataFrame, fair: bool) -> list[Cell]:
-    if goal is None:
+def _time_column(runs: Runs, spent: Mapping[str, Times], fair: bool) -> list[Cell]:
+    if not spent:
         return [NOTHING] * len(runs)
-    found = [times(rows, goal.q, part) for rows in runs.values()]
-    cells = [_time_cell(rows, time) for rows, time in zip(runs.values(), found, strict=True)]
-    return _bold(cells, [fair and time.mark == "" for time in found])
+    cells = [_time_cell(rows, spent[label]) for label, rows in runs.items()]
+    return _bold(cells, [fair and spent[label].mark == "" for label in runs])
 
 
 def _time_cell(runs: pd.DataFrame, time: Times) -> Cell:
@@ -392,7 +392,8 @@ def pairs_of(group: Group, solver: str, reference: str) -> Pairs:
             notes.append(f"{dataset}: no run of {solver if a.empty else reference}.")
             continue
         a, b, note = same_seeds(a, b)
-        mixes = [mix for mix in lint.unfair(pd.concat([a, b])) if mix.name != "seeds"]
+        both = pd.concat([a, b])
+        mixes = [mix for mix in lint.unfair(both) if mix.name != "seeds"]
         if refused := [mix for mix in mixes if mix.name not in group.allowed]:
             notes += [f"{dataset}: not compared: runs differ in {mix} (allow={mix.name} compares)." for mix in refused]
             continue
@@ -402,7 +403,7 @@ def pairs_of(group: Group, solver: str, reference: str) -> Pairs:
         notes += [f"{dataset}: {note}"] if note else []
         notes += [f"{dataset}: {', '.join(chosen)}, the best by validation NLL."] if chosen else []
         notes += [f"{dataset}: {n} of {name} failed: counted in seconds to q alone." for name, n in _failed(a, b)]
-        pairs.append(Pair(str(dataset), a, b, target(pd.concat([a, b]))))
+        pairs.append(Pair(str(dataset), a, b, target(both)))
     goals = [f"{p.dataset} {nats(p.goal.q)}{'~' if p.goal.unconverged else ''}" for p in pairs if p.goal]
     notes += [f"q in nats (~: not converged): {', '.join(goals)}."] if goals else []
     noisy = [p.dataset for p in pairs if p.both["noisy"].any()]
@@ -553,9 +554,9 @@ def failures(group: Group) -> Table:
 
 def target(part: pd.DataFrame, slack: float = SLACK) -> Target | None:
     """The common target of the solvers in `part`, the baseline left out; None if none of them has one."""
-    compared = part[part["solver"] != BASELINE]
+    compared = part[["label", "status", "curve"]][part["solver"] != BASELINE]
     curves = {str(label): validations(runs) for label, runs in compared.groupby("label")}
-    q = stats.common_target({label: [c.nll for c in runs] for label, runs in curves.items()}, slack)
+    q = stats.common_target({label: [c.best for c in runs] for label, runs in curves.items()}, slack)
     if q is None:
         return None
     return Target(q, tuple(label for label, runs in curves.items() if any(c.still_gains for c in runs)))
@@ -575,9 +576,11 @@ def penalties(runs: pd.DataFrame, part: pd.DataFrame) -> pd.Series:
     A run with no budget in seconds has had as long as the longest run of `part`, the runs it is compared with. Of
     steps nothing is known.
     """
-    ends = [curve.seconds[-1] for curve in part["curve"] if len(curve.seconds)]
-    longest = np.nanmax([*ends, part["fit_seconds"].max(), 0.0])
-    return PENALTY * runs["budget_seconds"].fillna(longest)
+    budgets = runs["budget_seconds"]
+    if budgets.isna().any():
+        ends = [curve.seconds[-1] for curve in part["curve"] if len(curve.seconds)]
+        budgets = budgets.fillna(np.nanmax([*ends, part["fit_seconds"].max(), 0.0]))
+    return PENALTY * budgets
 
 
 def _time(curve: Curve, q: float) -> tuple[float | None, float]:
@@ -601,11 +604,12 @@ def _best(runs: pd.DataFrame) -> float:
 
 
 def _values(runs: pd.DataFrame, quantity: Quantity) -> np.ndarray:
-    return quantity.of(runs[runs["status"] == "ok"]).dropna().to_numpy(float)
+    return quantity.of(runs)[runs["status"] == "ok"].dropna().to_numpy(float)
 
 
 def is_void(runs: pd.DataFrame, voided_by: tuple[str, ...]) -> bool:
-    return any(set(voided_by) & set(names) for names in runs["failed"])
+    fatal = set(voided_by)
+    return any(not fatal.isdisjoint(names) for names in runs["failed"])
 
 
 def _interval(estimate: Callable[[], Interval], seeds: int) -> Interval:

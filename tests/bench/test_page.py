@@ -207,8 +207,8 @@ def test_the_slider_gives_what_bench_stats_gives(site, slack):
     slide(tab, slack)
     for dataset, part in only.frame.groupby("dataset"):
         rivals = part[part["solver"] != frame.BASELINE]
-        curves = {label: [c.nll for c in tables.validations(runs)] for label, runs in rivals.groupby("label")}
-        q = stats.common_target(curves, slack)
+        best = {label: [c.best for c in tables.validations(runs)] for label, runs in rivals.groupby("label")}
+        q = stats.common_target(best, slack)
         found = tab.evaluate(
             "dataset => { const slack = +document.getElementById('handicap-number').value;"
             " const part = report.parts[0], { q, rows } = report.standing(part, dataset, slack);"
