@@ -4,7 +4,6 @@ import math
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import matplotlib as mpl
 
@@ -13,6 +12,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -29,12 +29,7 @@ from bench.report.venues import TEXT, Venue
 WIDTH = TEXT  # inches
 FLOOR = 0.01  # nat: half of the tolerance in q, below which curves are not told apart
 THIN = 20  # so many runs of a solver at most are drawn each by itself
-INK = "0.15"
 RC = {
-    **dict.fromkeys(("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), INK),
-    "grid.color": "0.8",
-    "axes.axisbelow": True,
-    "lines.solid_capstyle": "round",
     "pdf.fonttype": 42,
     "svg.hashsalt": "cnf-ot-bench",  # or the names of clips would differ from run to run
     "font.size": 8,
@@ -107,10 +102,8 @@ def style(solver: str) -> Style:
 
 
 def use_theme(venue: Venue | None = None) -> None:
-    """Set what all figures share, and what those of a venue have of their own; nothing else, whatever was set."""
-    theme: dict[Any, Any] = {**RC, **(venue.rc if venue else {})}
-    mpl.rcdefaults()
-    mpl.rcParams.update(theme)
+    """Set what all figures share, and what those of a venue have of their own."""
+    sns.set_theme(style="ticks", rc=RC | (dict(venue.rc) if venue else {}))
 
 
 # Quality against wall time
