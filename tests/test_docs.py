@@ -1,5 +1,6 @@
 """README and the pages of docs/ name what there is, all of it, and quote what the committed records give."""
 
+import functools
 import re
 import shutil
 import subprocess
@@ -11,7 +12,6 @@ import pytest
 from bench.commandline import Usage
 from bench.record import STATUSES
 from bench.report import readme
-from bench.report.build import load
 
 ROOT = Path(__file__).parents[1]
 CONF = ROOT / "bench" / "conf"
@@ -30,11 +30,18 @@ def first_column(page: str, heading: str) -> set[str]:
     return set(re.findall(r"`([^`]+)`", "".join(row.split("|")[1] for row in table.splitlines())))
 
 
-@pytest.fixture(scope="module")
-def records():
-    found, problems = load([ROOT / readme.RECORDS])
-    assert not problems
-    return found
+RECORDS = readme.REFERENCES / "epyc-2core"
+
+
+@pytest.fixture
+def records(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    return committed
+
+
+@functools.cache
+def committed(folder):
+    return readme.committed(folder)
 
 
 def test_every_solver_has_its_section_and_no_other():
@@ -72,43 +79,43 @@ def test_what_the_commands_name_is_there(page):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
-def test_quoted_tables_are_what_the_committed_records_give(page, records, monkeypatch):
-    monkeypatch.chdir(ROOT)
+def test_quoted_tables_are_what_the_committed_records_give(page, records):
     text = page.read_text()
     assert text.count("<!-- table:") == text.count("<!-- /table -->") == len(readme.MARKED.findall(text))
     assert readme.renewed(text, records) == text, "run `make report`"
 
 
-def test_every_quoted_table_has_rows_and_says_where_it_is_from(records, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    for name, make in readme.TABLES.items():
-        table = make(records)
+def test_every_quoted_table_has_rows_and_says_where_it_is_from(records):
+    quoted = {match[3]: match[2] for page in PAGES for match in readme.MARKED.finditer(page.read_text())}
+    assert set(quoted) == set(readme.TABLES)
+    for name, folder in quoted.items():
+        table = readme.TABLES[name](records(folder))
         assert table.rows, name
         assert name == "claims" or re.search(r"\d+ records, seeds", table.notes[-1]), name
 
 
-def test_another_number_or_an_unknown_table_is_not_passed_over(records, monkeypatch):
-    monkeypatch.chdir(ROOT)
-    empty = "before\n<!-- table:8gaussians -->\n<!-- /table -->\nafter"
+def test_another_number_or_an_unknown_table_is_not_passed_over(records):
+    empty = "before\n<!-- table:epyc-2core/8gaussians -->\n<!-- /table -->\nafter"
     made = readme.renewed(empty, records)
-    assert made.startswith("before\n<!-- table:8gaussians -->\n**8gaussians")
+    assert made.startswith("before\n<!-- table:epyc-2core/8gaussians -->\n**8gaussians")
     assert readme.renewed(made.replace("2.84", "2.48"), records) == made == readme.renewed(made, records)
     with pytest.raises(Usage, match="no table nothing: choose from 8gaussians"):
         readme.renewed(empty.replace("8gaussians", "nothing"), records)
+    with pytest.raises(Usage, match="no such folder: results/reference/nowhere"):
+        readme.renewed(empty.replace("epyc-2core", "nowhere"), records)
 
 
 def test_records_that_make_no_table_are_a_line_and_no_document_changes(tmp_path, monkeypatch, capsys):
-    committed = ROOT / readme.RECORDS
     monkeypatch.chdir(tmp_path)
-    shutil.copytree(committed, readme.RECORDS)
-    text = "<!-- table:8gaussians -->\n<!-- /table -->\n"
+    shutil.copytree(ROOT / RECORDS, RECORDS)
+    text = "<!-- table:epyc-2core/8gaussians -->\n<!-- /table -->\n"
     Path("README.md").write_text(text)
-    first = min(readme.RECORDS.glob("*.json"))
+    first = min(RECORDS.glob("*.json"))
     said = []
     first.write_text("{")
     assert readme.main() == 1
     said.append(capsys.readouterr().err)
-    for path in readme.RECORDS.glob("*.json"):
+    for path in RECORDS.glob("*.json"):
         if path == first or "EightGaussians" in path.read_text():
             path.unlink()
     assert readme.main() == 1

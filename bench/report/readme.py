@@ -1,11 +1,13 @@
 """The tables that documents quote, made anew from the committed records:   python -m bench.report.readme
 
-A document says where: between `<!-- table:NAME -->` and `<!-- /table -->`, NAME one of TABLES. README.md and the pages
-of docs/ are looked through, from the root of the checkout. The same records give the same text.
+A document says where: between `<!-- table:FOLDER/NAME -->` and `<!-- /table -->`, FOLDER one of results/reference and
+NAME one of TABLES. README.md and the pages of docs/ are looked through, from the root of the checkout. The same records
+give the same text.
 
 Exit code 0; 1 where a document names a table that is none, or the records are not there, or not of one environment.
 """
 
+import functools
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -26,12 +28,13 @@ from bench.report.lint import Group
 from bench.report.render import Cell, Table
 from bench.report.tables import Quantity
 
-RECORDS = Path("results/reference/epyc-2core")
-REFERENCE = "otflow"
-MARKED = re.compile(r"(<!-- table:(\S+) -->\n).*?(<!-- /table -->)", re.S)
+REFERENCES = Path("results/reference")
+REFERENCE, OPPONENT = "otflow", "ffjord"
+MARKED = re.compile(r"(<!-- table:([^\s/]+)/(\S+) -->\n).*?(<!-- /table -->)", re.S)
 SHARED = ("cpu", "threads", "slots", "dtype", "torch", "commit")  # of the environment, what a quoted table says
 
 Made = Callable[[pd.DataFrame], Table]
+Records = Callable[[str], pd.DataFrame]  # those of a folder
 Fields = Mapping[str, Any]
 PLAIN: Sequence[Fields] = ({},)  # any settings
 
@@ -39,10 +42,8 @@ PLAIN: Sequence[Fields] = ({},)  # any settings
 def main() -> int:
     """The command; gives its exit code."""
     errors = Console(stderr=True, soft_wrap=True)
+    records = functools.cache(committed)
     try:
-        records, problems = load([RECORDS])
-        if problems:
-            raise Usage(problems[0])
         for path in documents():
             text = path.read_text(encoding="utf-8")
             if (new := renewed(text, records)) != text:
@@ -59,14 +60,24 @@ def documents() -> list[Path]:
     return [Path("README.md"), *sorted(Path("docs").glob("*.md"))]
 
 
-def renewed(text: str, records: pd.DataFrame) -> str:
+def committed(folder: str) -> pd.DataFrame:
+    """The records of a folder of REFERENCES. Raises Usage where it is not there, or one of them is none."""
+    if not (REFERENCES / folder).is_dir():
+        raise Usage(f"no such folder: {REFERENCES / folder}")
+    found, problems = load([REFERENCES / folder])
+    if problems:
+        raise Usage(problems[0])
+    return found
+
+
+def renewed(text: str, records: Records) -> str:
     """`text` with each marked table made anew. Raises Usage for a table that is none."""
 
     def table(match: re.Match[str]) -> str:
-        opening, name, closing = match.groups()
+        opening, folder, name, closing = match.groups()
         if name not in TABLES:
             raise Usage(f"no table {name}: choose from {', '.join(TABLES)}")
-        return f"{opening}{shown(TABLES[name](records))}{closing}"
+        return f"{opening}{shown(TABLES[name](records(folder)))}{closing}"
 
     return MARKED.sub(table, text)
 
@@ -76,15 +87,27 @@ def shown(table: Table) -> str:
     return render.markdown(replace(table, legend=()))
 
 
-def flows(dataset: str, budget: str) -> Made:
-    """The report's table of the runs on `dataset` with this budget."""
+def flows(dataset: str) -> Made:
+    """The report's table of the runs on `dataset`, which are of one budget."""
 
     def make(records: pd.DataFrame) -> Table:
-        part = records[(records["dataset"] == dataset) & (records["budget"] == budget)]
+        part = records[records["dataset"] == dataset]
         made = tables.summary(alone(part, dataset), dataset, REFERENCE)
-        return replace(made, title=f"{dataset}, {budget} at most", notes=[*made.notes, provenance(part)])
+        title = f"{dataset}, {part['budget'].iloc[0]} at most"
+        return replace(made, title=title, notes=[*made.notes, provenance(part)])
 
     return make
+
+
+def against(make: Callable[[Group, str, str], Table], name: str) -> Made:
+    """The report's table of the opponent against the reference over all problems that both were run on."""
+
+    def made(records: pd.DataFrame) -> Table:
+        part = records[records["solver"].isin((OPPONENT, REFERENCE))]
+        table = make(alone(part, name), OPPONENT, REFERENCE)
+        return replace(table, notes=[*table.notes, provenance(part)])
+
+    return made
 
 
 def alone(part: pd.DataFrame, name: str) -> Group:
@@ -154,7 +177,21 @@ def advected(records: pd.DataFrame) -> Table:
 
 def verdicts(records: pd.DataFrame) -> Table:
     """The ledger of claims."""
-    return claims.ledger(queries.judged(ledger.load(), queries.Evidence(records, [RECORDS])))
+    return claims.ledger(queries.judged(ledger.load(), evidence(records)))
+
+
+def headline(records: pd.DataFrame) -> Table:
+    """What OT-Flow's speed-ups come to by each mean and opponent."""
+    part = records[records["solver"].isin({REFERENCE, *claims.OPPONENTS})]
+    made = claims.headlines(evidence(part))
+    if not made:
+        raise Usage("headline: no problem that OT-Flow and an opponent were run on")
+    return replace(made[0], notes=[provenance(part)])
+
+
+def evidence(records: pd.DataFrame) -> queries.Evidence:
+    """The records, and the experiments beside them."""
+    return queries.Evidence(records, [Path(folder) for folder in records["folder"].unique()])
 
 
 def provenance(part: pd.DataFrame) -> str:
@@ -176,8 +213,8 @@ PUBLISHED: dict[str, Sequence[Fields]] = {
     "neural_hjb": ({"optimizer": "bfgs", "alpha4": 3.0}, {"optimizer": "adam", "resample_every": 1}),
 }
 TABLES: dict[str, Made] = {
-    "8gaussians": flows("8gaussians", "400 seconds"),
-    "miniboone_small": flows("miniboone_small", "240 seconds"),
+    "8gaussians": flows("8gaussians"),
+    "miniboone_small": flows("miniboone_small"),
     "mixture_to_gaussian": Family(
         "mixture_to_gaussian",
         "mixture_to_gaussian, the relaxed problem of weight 2.5",
@@ -209,6 +246,9 @@ TABLES: dict[str, Made] = {
     "convex_gradients": errors("convex_gradients"),
     "advected": advected,
     "claims": verdicts,
+    "headline": headline,
+    "ratios": against(tables.ratios, "ratios"),
+    "decomposition": against(tables.decomposition, "decomposition"),
 }
 
 if __name__ == "__main__":
