@@ -118,7 +118,6 @@ def main() -> None:
     arguments = parser.parse_args()
     if min(arguments.cells) < 4:
         parser.error("--cells must be 4 or more")
-    FOLDER.mkdir(parents=True, exist_ok=True)
     found = experiment(arguments.dataset, tuple(arguments.cells))
     write_json(FOLDER / f"{arguments.dataset}.json", found)
 

@@ -138,7 +138,6 @@ def main() -> None:
     from bench.report import kernels
 
     env.keep_memory()
-    FOLDER.mkdir(parents=True, exist_ok=True)
     for dataset in arguments.dataset:
         found = experiment(dataset, arguments.steps, arguments.repeats)
         write_json(FOLDER / f"{dataset}.json", found)

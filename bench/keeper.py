@@ -27,21 +27,20 @@ CLOSED = signal.SIGUSR1  # says that the pipe is
 def main(command: Sequence[str]) -> NoReturn:
     """Run `command` and end as it does."""
     heard = {signal.SIGTERM, signal.SIGCHLD, CLOSED}
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # inherited as ignored, none would come; exec resets it
     before = signal.pthread_sigmask(signal.SIG_BLOCK, heard)  # none is lost: they wait for sigwait
     _prctl(PR_SET_CHILD_SUBREAPER, 1)
     process = _start(command, before)
     threading.Thread(target=_watch, daemon=True).start()
-    ended = False
-    while not ended:
+    status = None
+    while status is None:
         match signal.sigwait(heard):
             case signal.SIGTERM:
                 os.kill(process, signal.SIGTERM)
             case signal.SIGCHLD:
-                ended = _ended(process)
+                status = _status(process)
             case _:
                 kill(process)
-    kill(process)
-    _, status = os.waitpid(process, 0)  # from here on its number, and its group's, may be another's
     with suppress(ChildProcessError):  # until there is none; what was forked meanwhile is ours when its parent is dead
         while True:
             _kill_descendants()
@@ -96,15 +95,23 @@ def _start(command: Sequence[str], mask: Iterable[int]) -> int:
         os._exit(127)
 
 
-def _ended(process: int) -> bool:
-    """Whether the command has, which stays a zombie and so keeps its number; others of ours that have are reaped."""
+def _status(process: int) -> int | None:
+    """How the command has ended, None if it has not; others of ours that have are reaped.
+
+    What it has left is killed first: once it is reaped its number, and its group's, may be another's.
+    """
     if not hasattr(os, "waitid"):  # macOS before Python 3.13, where there are no others
-        return True
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if not ended:  # it has been stopped
+            return None
+        kill(process)  # late by a moment: there is no asking without reaping
+        return status
     while (child := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
         if child.si_pid == process:
-            return True
+            kill(process)
+            return os.waitpid(process, 0)[1]
         os.waitpid(child.si_pid, 0)
-    return False
+    return None
 
 
 def _watch() -> None:

@@ -25,6 +25,7 @@ What a transport cannot give is not in the file. Reading it needs no torch, and 
 
 import io
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -118,12 +119,14 @@ def _plane(problem: "Problem", transport: "Transport", rng: "Generator") -> Arra
 
 def _points(problem: "Problem", transport: "Transport", test: "Points", rng: "Generator") -> dict[str, "Points"]:
     """Test points, points of the target, and where the transport carries either."""
+    from solvers.base import Diverged
+
     target = problem.target.sample(POINTS, rng)
     found = {"test": test, "target_points": target}
-    if transport.forward is not None:
-        found["forward"] = transport.forward(test)
-    if transport.inverse is not None:
-        found["generated"] = transport.inverse(target)
+    for name, carry, points in (("forward", transport.forward, test), ("generated", transport.inverse, target)):
+        if carry is not None:
+            with suppress(Diverged):  # the other way may not
+                found[name] = carry(points)
     return found
 
 

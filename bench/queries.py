@@ -9,7 +9,7 @@ import csv
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -212,6 +212,8 @@ class Compare:
         told = [*MACHINE, "threads", "dataset", "noisy"]
         runs = pd.concat([p.pair.both[told] for p in pairs if p.pair.dataset in used])
         notes += [f"{name}: a run that did not reach q is penalised" for name, c in used.items() if c.mark]
+        for note in dict.fromkeys(c.note for c in used.values() if c.note):
+            notes.append(f"{note} on {', '.join(name for name, c in used.items() if c.note == note)}")
         noisy = sorted(runs[runs["noisy"]]["dataset"].unique()) if self.of in TIMED else []
         notes += [f"do not quote: others used the processor ({', '.join(noisy)})"] if noisy else []
         seeds = min(c.seeds for c in used.values())
@@ -321,15 +323,15 @@ def _smallest(runs: pd.DataFrame, q: float) -> np.ndarray:
 
 
 def inference(problem: Problem) -> Comparison:
-    """Seconds of the log-density at equal accuracy (bench.accuracy); of older records at the solvers' own settings,
+    """Seconds of the log-density at equal accuracy (bench.accuracy), where both have them and all for as many points.
 
-    which their certificate holds to the same 0.01 nat.
+    Else, with a note, at the solvers' own settings, which their certificate holds to the same 0.01 nat.
     """
     pair = problem.pair
     same_rows = pair.both["accurate_rows"].nunique() == 1
     if same_rows and all(runs["accurate_seconds"].notna().any() for runs in (pair.solver, pair.reference)):
         return tables.comparison(pair, ACCURATE)
-    return tables.comparison(pair, tables.DENSITY_TIME)
+    return replace(tables.comparison(pair, tables.DENSITY_TIME), note="at the solvers' own settings")
 
 
 def best_nll(problem: Problem) -> Comparison:

@@ -14,7 +14,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -38,6 +38,8 @@ if TYPE_CHECKING:  # torch is imported where it is used: --help and --cfg job do
 METRICS_SEED = 1804
 SPREAD_ROWS = 2000
 DTYPES = ("float32", "float64")
+
+Draw = Callable[[Path], None]  # writes a picture
 
 OK, FAILED, BAD_INPUT, NOT_WRITTEN, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -145,8 +147,8 @@ def _run(cfg: DictConfig, solver: "Solver", dataset: "Dataset", config: dict[str
         return NOT_WRITTEN
     for folder in (runs, checkpoint.parent):
         record.sweep_stale(folder)
-    made = _measured(cfg, solver, dataset, config, started, checkpoint)
-    return _kept(made, runs, checkpoint)
+    made, draw = _measured(cfg, solver, dataset, config, started, checkpoint)
+    return _kept(made, draw, runs, checkpoint)
 
 
 def identify(cfg: DictConfig) -> dict[str, Any]:
@@ -280,8 +282,8 @@ def find_device(name: str) -> None:
 
 def _measured(
     cfg: DictConfig, solver: "Solver", dataset: "Dataset", config: dict[str, Any], started: str, checkpoint: Path
-) -> record.Record:
-    """Run the cell. Raises BadInput for data that is missing, and KeyboardInterrupt."""
+) -> tuple[record.Record, Draw | None]:
+    """Run the cell; its record, and what draws it. Raises BadInput for data that is missing, and KeyboardInterrupt."""
     import torch
 
     from bench.loop import failure
@@ -293,9 +295,10 @@ def _measured(
     torch.set_num_threads(config["threads"])
     where = env.describe(config["device"], _model(device), config["threads"])
     parts: dict[str, Any] = {}
+    draw: Draw | None = None
     try:
         problem = _loaded(cfg, dataset).to(device)
-        status, reason = _solved(cfg, solver, problem, config, checkpoint, parts)
+        status, reason, draw = _solved(cfg, solver, problem, config, checkpoint, parts)
     except BadInput:
         raise
     except Exception as error:
@@ -305,7 +308,7 @@ def _measured(
     cost = parts.setdefault("cost", {})
     cost["wall_seconds"] = cost.get("wall_seconds", 0.0) + time.monotonic() - begin  # resumed runs: all of it
     parts["env"] = {**where, "noise": noise.read()}
-    return record.new(config, status, reason, started, **tidy(parts))
+    return record.new(config, status, reason, started, **tidy(parts)), draw
 
 
 def _loaded(cfg: DictConfig, dataset: "Dataset") -> "Problem":
@@ -325,26 +328,26 @@ def _solved(
     config: dict[str, Any],
     checkpoint: Path,
     parts: dict[str, Any],
-) -> tuple[str, str]:
-    """Status and reason of the run; what was found on the way goes to `parts`, also where this raises."""
+) -> tuple[str, str, Draw | None]:
+    """Status and reason of the run, and what draws it; what was found goes to `parts`, also where this raises."""
     from torch import Generator
 
     from bench import loop
     from bench.progress import Progress
 
     if why := solver.unfit(problem.source, problem.target):
-        return "unfit", why
+        return "unfit", why, None
     rng = Generator(cfg.device).manual_seed(config["seed"])
     progress = Progress(record.title(config), bool(cfg.progress))
     outcome: Outcome = loop.run(solver, problem, rng, *limits(cfg), checkpoint, progress)
     parts["cost"] = {**outcome.tally.cost(), "wall_seconds": outcome.tally.wall_seconds}
     parts["trace"] = outcome.tally.trace
-    if outcome.fit is not None:
-        with progress:
-            progress.now("judging")
-            _judge(cfg, problem, outcome.fit, parts)
-            _draw(cfg, problem, outcome.fit, record.key(config))
-    return outcome.status, outcome.reason
+    if outcome.fit is None:
+        return outcome.status, outcome.reason, None
+    with progress:
+        progress.now("judging")
+        _judge(cfg, problem, outcome.fit, parts)
+    return outcome.status, outcome.reason, partial(_draw, cfg, problem, outcome.fit)
 
 
 def _judge(cfg: DictConfig, problem: "Problem", fit: "Fit", parts: dict[str, Any]) -> None:
@@ -425,13 +428,12 @@ def estimate_spread(transport: "Transport", test: "torch.Tensor") -> float | Non
     return gaps.square().mean().sqrt().item()
 
 
-def _draw(cfg: DictConfig, problem: "Problem", fit: "Fit", key: str) -> None:
+def _draw(cfg: DictConfig, problem: "Problem", fit: "Fit", path: Path) -> None:
     """The arrays of the figures, beside the record; without them the record still stands."""
     from bench import pictures
 
-    runs, _ = folders(cfg, key)
     try:
-        pictures.save(_picture(runs, key), problem, fit.transport("test"), _metrics_rng(cfg))
+        pictures.save(path, problem, fit.transport("test"), _metrics_rng(cfg))
     except Exception as error:  # whatever a transport raises
         print(f"warning: no picture: {type(error).__name__}: {error}", file=sys.stderr)
 
@@ -461,8 +463,8 @@ def tidy(value: Any) -> Any:
     return finite(float(value))
 
 
-def _kept(made: record.Record, runs: Path, checkpoint: Path) -> int:
-    """Write the record; the exit status."""
+def _kept(made: record.Record, draw: Draw | None, runs: Path, checkpoint: Path) -> int:
+    """Write the record, and then its picture, on which nothing waits; the exit status."""
     try:
         first = record.write(runs, made)
     except OSError as error:
@@ -470,6 +472,8 @@ def _kept(made: record.Record, runs: Path, checkpoint: Path) -> int:
         return NOT_WRITTEN
     attempt.discard(checkpoint)
     _say(made, runs, "" if first else " [another process was first: its record stands]")
+    if first and draw is not None:
+        draw(_picture(runs, made["key"]))
     return OK if made["status"] == "ok" else FAILED
 
 

@@ -303,7 +303,10 @@ def _checksums(root: Path) -> dict[str, str]:
 
 @contextmanager
 def _alone(root: Path) -> Iterator[None]:
-    """Within, nobody else writes checksums.json, or what it vouches for; without effect where there are no locks."""
+    """Within, nobody else writes checksums.json, or what it vouches for; without effect where there are no locks.
+
+    `fetch_files` downloads to its files' places outside: their MD5 being known, all who do bring the same.
+    """
     root.mkdir(parents=True, exist_ok=True)
     with open(root / LOCK, "ab") as file:
         with suppress(OSError):

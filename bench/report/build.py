@@ -108,11 +108,11 @@ def kernels_part(options: Options, console: Console, sections: list[Section]) ->
     for table in made:
         render.show(table, console)
     write_tables(made, options.out / "tables")
-    shown = write_figures(drawn, options.out / "figures", options.venue)
-    if not made and not shown:
+    pngs = write_figures(drawn, options.out / "figures", options.venue)
+    if not made and not pngs:
         return None
     sections.append(section(0, "Kernels", (), made, drawn))
-    return page.Part("kernels", "Kernels", (), made, shown)
+    return page.Part("kernels", "Kernels", (), made, pngs)
 
 
 def claims_parts(
@@ -132,8 +132,8 @@ def claims_parts(
             console.print(Text(f"Claims against {folder}: {claims.summary(entries)} (python -m bench.claims)"))
             title = f"Claims against {folder}"
             sections.append(section(0, title, (), made, ()))
-            shown, folded = claims.of_page(entries, made)
-            yield page.Part(slug(f"claims_{folder}"), title, (), shown, (), folded=folded)
+            told, folded = claims.of_page(entries, made)
+            yield page.Part(slug(f"claims_{folder}"), title, (), told, (), folded=folded)
     except ledger.ClaimError as error:
         problems.append(f"claim {error}")
 
@@ -163,9 +163,7 @@ def write_tables(made: Sequence[Table], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for table in made:
         for suffix, text in ((".md", render.markdown), (".tex", render.latex), (".csv", render.csv)):
-            path = folder / (table.file + suffix)
-            path.write_text(text(table), encoding="utf-8")
-            written.note(path)
+            written.write(folder / (table.file + suffix), text(table))
 
 
 # no dates: the same records give the same file
@@ -185,7 +183,7 @@ def formats(venue: Venue | None) -> Mapping[str, Mapping[str, Any]]:
 def write_figures(drawn: Sequence[Drawn], folder: Path, venue: Venue | None) -> list[Picture]:
     """Each figure in its formats; for a venue in its size. Gives the pictures that the page shows."""
     folder.mkdir(parents=True, exist_ok=True)
-    shown = []
+    pngs = []
     for one in drawn:
         path = folder / slug(one.name)
         if venue:
@@ -196,8 +194,9 @@ def write_figures(drawn: Sequence[Drawn], folder: Path, venue: Venue | None) -> 
             if suffix == ".pgf":
                 figures.for_latex(one.figure)
             one.figure.savefig(path.with_suffix(suffix), **how)
-            written.note(path.with_suffix(suffix))
+            rasters = folder.glob(f"{path.name}-img[0-9]*.png") if suffix == ".pgf" else ()  # which it includes
+            written.note(path.with_suffix(suffix), *sorted(rasters))
         figures.close(one.figure)
         if not one.explored:
-            shown.append(Picture.read(path.with_suffix(".png"), one.caption, FORMATS[".png"]["dpi"]))
-    return shown
+            pngs.append(Picture.read(path.with_suffix(".png"), one.caption, FORMATS[".png"]["dpi"]))
+    return pngs

@@ -325,6 +325,7 @@ function compare(a, b, up) {
   return up ? order : -order;
 }
 
+const filtering = () => byId("filter").value.trim() !== "";
 const matches = text => byId("filter").value.toLowerCase().split(/\s+/).every(word => text.toLowerCase().includes(word));
 
 /** Let a table that is in the page already sort, filter and download. */
@@ -343,7 +344,11 @@ function enhance(one) {
   });
   const lines = () => [...one.rows].map(row => [...row.cells].map((_, i) => value(row, i)));
   one.closest(".wide").after(h("button", { type: "button", class: "quiet", onclick: () => download(one.dataset.name, lines()) }, "CSV"));
-  return () => original.forEach(row => { row.hidden = !matches(row.textContent); });
+  const fold = one.closest("details");
+  return () => {
+    original.forEach(row => { row.hidden = !matches(row.textContent); });
+    if (fold) fold.open = filtering() && original.some(row => !row.hidden);
+  };
 }
 
 // The parts

@@ -86,8 +86,9 @@ def macros(sections: Sequence[Section]) -> list[Macro]:
 
 
 def _end(section: Section, sections: Sequence[Section]) -> str:
-    """What names of a part end with: nothing where no other part has runs."""
-    return name_of(f"part{section.number}") if sum(other.number > 0 for other in sections) > 1 else ""
+    """What names of a part end with: nothing where it has no number, or no other part has one."""
+    several = sum(other.number > 0 for other in sections) > 1
+    return name_of(f"part{section.number}") if section.number and several else ""
 
 
 def _counted(name: str) -> Iterator[str]:
@@ -116,8 +117,7 @@ def write(sections: Sequence[Section], venue: Venue, folder: Path) -> None:
     """macros.tex and paper.tex in `folder`, where tables/ and figures/ are."""
     lines = [*(f"% {line}" for line in _head(sections)), *map(str, macros(sections))]
     for name, text in (("macros.tex", "\n".join(lines) + "\n"), ("paper.tex", document(sections, venue))):
-        (folder / name).write_text(text, encoding="utf-8")
-        written.note(folder / name)
+        written.write(folder / name, text)
 
 
 def _head(sections: Sequence[Section]) -> Iterator[str]:

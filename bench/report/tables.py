@@ -365,12 +365,13 @@ Pairs = tuple[list[Pair], list[str]]  # of two solvers, and notes on them
 
 @dataclass(frozen=True)
 class Comparison:
-    """One quantity of a pair, a value a run each; `mark` tells that some values are penalties."""
+    """One quantity of a pair, a value a run each; `mark` tells that some values are penalties, `note` what they are."""
 
     solver: np.ndarray
     reference: np.ndarray
     void: bool = False
     mark: str = ""
+    note: str = ""
 
     @property
     def known(self) -> bool:

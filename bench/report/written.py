@@ -10,11 +10,17 @@ from pathlib import Path
 LIST = ".written"
 
 
+def write(path: Path, text: str) -> None:
+    """Write a file. It is listed first: the other way round, a kill between the two would make it the user's."""
+    content = text.encode()
+    _list(path, content)
+    path.write_bytes(content)
+
+
 def note(*paths: Path) -> None:
     """List these files, each in its folder."""
     for path in paths:
-        with open(path.with_name(LIST), "a", encoding="utf-8") as file:
-            file.write(f"{_sum(path)}  {path.name}\n")
+        _list(path, path.read_bytes())
 
 
 def clear(folder: Path) -> None:
@@ -23,10 +29,15 @@ def clear(folder: Path) -> None:
     lines = known.read_text(encoding="utf-8", errors="replace").splitlines() if known.exists() else []
     for digest, _, name in (line.partition("  ") for line in lines):
         path = folder / Path(name).name  # in this folder, whatever the list says
-        if path.is_file() and _sum(path) == digest:
+        if path.is_file() and _sum(path.read_bytes()) == digest:
             path.unlink()
     known.unlink(missing_ok=True)
 
 
-def _sum(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _list(path: Path, content: bytes) -> None:
+    with open(path.with_name(LIST), "a", encoding="utf-8") as file:
+        file.write(f"{_sum(content)}  {path.name}\n")
+
+
+def _sum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

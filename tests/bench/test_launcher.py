@@ -266,6 +266,26 @@ keeper._prctl = interrupted
             kept.stdin.close()
 
 
+@pytest.mark.parametrize(
+    ("injected", "command"),
+    [
+        (
+            "signal.signal(signal.SIGCHLD, signal.SIG_IGN)",
+            [sys.executable, "-S", "-c", "import signal as s, sys; sys.exit(75 * (not s.getsignal(s.SIGCHLD)))"],
+        ),
+        ("del os.waitid", ["/bin/sh", "-c", "while sleep 0.1; do kill -CONT $$; done & kill -STOP $$; exit 75"]),
+    ],
+    ids=["ignored", "stopped"],
+)
+def test_the_end_of_a_command_is_heard_and_nothing_else_is_taken_for_it(injected: str, command: list[str]) -> None:
+    """SIGCHLD that the keeper inherits as ignored; a command that is stopped for a while, where there is no waitid."""
+    with keep(injected, *command) as kept:
+        try:
+            assert kept.wait(10) == 75
+        finally:
+            kept.kill()
+
+
 def test_memory_is_read_from_the_system() -> None:
     mine = process.resident([os.getpid()])
     block = b"x" * 50_000_000

@@ -302,6 +302,16 @@ def test_tables_sort_and_filter(site):
 
 
 @pytest.mark.slow
+def test_a_fold_is_open_while_the_filter_finds_a_row_of_it(site):
+    tab, _, _ = site
+    fold = "details.printed"
+    name = tab.text_content(f"{fold} tbody th")
+    for words, seen in ((name, True), ("no such row", False), (name, True), ("", False)):
+        tab.fill("#filter", words)
+        assert tab.is_visible(f"{fold} tbody th") == seen
+
+
+@pytest.mark.slow
 def test_what_is_folded_opens_by_key_and_in_print(site):
     tab, _, _ = site
     fold, runs = "details.printed", "#part1-explore details"

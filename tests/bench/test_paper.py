@@ -3,6 +3,7 @@
 import re
 import shutil
 import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from bench.report.__main__ import main
 from bench.report.paper import Section
 from bench.report.render import Cell, Table
 from bench.report.venues import VENUES
+from bench.report.written import LIST
 from tests.bench import fake_records as fake
 from tests.bench.test_experiments import ALL
 
@@ -116,9 +118,12 @@ def test_the_head_of_the_macros_tells_parts_and_signs(group, tmp_path):
     signs = ("[a, b]: the 95", "(k of n): ", r"\ensuremath{\pm} is half", "*: runs", r"\ensuremath{^\dagger}: a cert")
     assert all(any(sign in line for line in head) for sign in signs)
     assert not any("PartOne" in line for line in head)
-    paper.write([of_rows("r", title="cpu\nA"), of_rows("r", number=2, title="cpu B")], VENUES["icml"], tmp_path)
+    unnumbered = Section(0, "Kernels", (), [], ())
+    parts = [of_rows("r", title="cpu\nA"), of_rows("r", number=2, title="cpu B"), unnumbered]
+    paper.write(parts, VENUES["icml"], tmp_path)
     *head, one, two = (tmp_path / "macros.tex").read_text().splitlines()
     assert all(line.startswith("% ") for line in head)
+    assert not any("Kernels" in line for line in head)
     assert {"% PartOne: cpu A", "% PartTwo: cpu B", r"% \ensuremath{\pm}: half"} <= set(head)
     assert (one.split("%")[0], two.split("%")[0]) == (r"\newcommand{\RPartOne}{1} ", r"\newcommand{\RPartTwo}{1} ")
 
@@ -229,6 +234,10 @@ def test_the_paper_includes_what_is_there_is_the_same_again_and_compiles(tmp_pat
     if not shutil.which("pdflatex"):
         pytest.skip("no pdflatex: the text is checked, not compiled")
     assert ".pgf" in suffixes
+    there = {name.name for name in files if name.parent.name == "figures"}
+    assert any(re.search(r"-img\d+\.png$", name) for name in there), "no rasters beside any .pgf"
+    lines = files[Path("figures", LIST)].decode().splitlines()
+    assert there - {LIST} == {line.partition("  ")[2] for line in lines}
     assert "Overfull" not in compiled(tmp_path / "a" / "paper.tex")
     numbers = re.findall(r"\\newcommand\{(\\[A-Za-z]+)\}", (tmp_path / "a" / "macros.tex").read_text())
     head = [r"\documentclass{article}\usepackage{xcolor}\input{macros}\begin{document}"]

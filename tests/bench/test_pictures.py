@@ -13,7 +13,7 @@ from bench import pictures
 from datasets.base import Problem, Samples
 from datasets.gaussians import random_gaussian, standard_normal, transport_map
 from datasets.mixtures import ring
-from solvers.base import Transport
+from solvers.base import Diverged, Transport
 
 
 @pytest.fixture
@@ -112,6 +112,17 @@ def test_of_stored_rows_the_first_pairs_of_coordinates_are_kept(tmp_path, rng, d
     assert {tuple(row) for row in found["marginal_test"]} <= first
     assert pictures.save(path, stored, Transport(), rng)
     assert set(pictures.load(path)) == {"marginal_test", "marginal_target_points"}
+
+
+def test_where_one_way_diverges_the_other_is_kept(tmp_path, problem, transport, rng):
+    def broken(x):
+        raise Diverged
+
+    rows = Problem(Samples(problem.test, problem.test), standard_normal(2), problem.test)
+    assert pictures.save(tmp_path / "a.npz", rows, Transport(broken, transport.inverse), rng)
+    assert set(pictures.load(tmp_path / "a.npz")) == {"box", "test", "target_points", "generated"}
+    assert pictures.save(tmp_path / "b.npz", rows, Transport(transport.forward, broken), rng)
+    assert set(pictures.load(tmp_path / "b.npz")) == {"box", "test", "target_points", "forward"}
 
 
 def test_a_density_in_more_dimensions_has_no_picture(tmp_path, rng):

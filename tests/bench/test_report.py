@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -700,6 +701,21 @@ def test_a_report_removes_what_an_earlier_one_wrote_and_nothing_else(tmp_path, c
     listed = {path.parent / line[66:] for path in lists for line in path.read_text().splitlines()}
     assert {out / name for name in ("paper.tex", "tables/8gaussians.tex", "figures/quality.svg")} <= listed
     assert {path for path in out.rglob("[!.]*") if path.is_file()} == listed | {*mine, edited, out / "index.html"}
+
+
+def test_a_file_that_is_cut_off_while_it_is_written_is_not_taken_for_the_users(tmp_path, monkeypatch):
+    path, whole = tmp_path / "a.md", Path.write_bytes
+
+    def cut(path, content):
+        whole(path, content)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_bytes", cut)
+    with pytest.raises(KeyboardInterrupt):
+        written.write(path, "ħ")
+    assert path.read_bytes() == "ħ".encode()
+    written.clear(tmp_path)
+    assert not path.exists()
 
 
 def test_a_list_of_written_files_reaches_into_no_other_folder(tmp_path):

@@ -199,7 +199,7 @@ def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
         patch.setattr(os, "link", full)
         assert run_cell(cell(tmp_path)) == run.NOT_WRITTEN
     assert "error: the record was not written (No space left on device)" in capsys.readouterr().err
-    assert [path.suffix for path in (tmp_path / "runs").iterdir()] == [".npz"], "which the next run replaces"
+    assert list((tmp_path / "runs").iterdir()) == []
     assert len(list((tmp_path / "checkpoints").iterdir())) == 1
     monkeypatch.setattr("tests.stubs.DecayFit.step", lambda self: pytest.fail("solved again"))
     assert run_cell(cell(tmp_path)) == 0, "with room again, nothing is lost"
@@ -219,6 +219,7 @@ def test_the_first_of_two_writers_wins(
     monkeypatch.setattr(loop, "run", slow)
     assert run_cell(cfg) == 0
     assert records(tmp_path) == [json.loads(json.dumps(rival))]
+    assert not list((tmp_path / "runs").glob("*.npz")), "a picture of another run"
     assert "another process was first" in capsys.readouterr().out
 
 
@@ -248,6 +249,22 @@ def test_an_old_picture_does_not_stay_beside_a_new_record(
     assert run_cell(cfg) == 0
     assert not picture.exists()
     assert capsys.readouterr().err == "warning: no picture: KeyError: 'weights'\n"
+
+
+def test_a_run_that_is_killed_while_it_is_drawn_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def killed(*given: object) -> None:
+        raise SystemExit(9)
+
+    cfg = cell(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("bench.pictures.save", killed)
+        with pytest.raises(SystemExit):
+            run_cell(cfg)
+    (made,) = records(tmp_path)
+    assert made["status"] == "ok"
+    assert {path.name for path in (tmp_path / "runs").iterdir()} == {f"{made['key']}.json"}
+    monkeypatch.setattr(loop, "run", lambda *a: pytest.fail("run again"))
+    assert run_cell(cfg) == 0
 
 
 def test_judging_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
