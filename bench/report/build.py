@@ -26,6 +26,7 @@ from bench.report import (
     marginals,
     page,
     paper,
+    quality,
     ranks,
     render,
     shown,
@@ -61,7 +62,7 @@ def report(options: Options) -> int:
         made = [*tables.all_of(group, options.reference), *transport.all_of(group, options.reference)]
         made += [*work_precision.equal_accuracy(group, options.reference), *convergence.all_of(group)]
         pictures, unread = shown.pictures_of(group.frame, options.reference)
-        drawn = [*figures.quality(group, options.reference), *gallery.all_of(group, pictures, options.reference)]
+        drawn = [*quality.figures(group, options.reference), *gallery.all_of(group, pictures, options.reference)]
         drawn += marginals.all_of(group, pictures, options.reference)
         drawn += work_precision.figures(group, options.reference)
         drawn += ranks.all_of(group, options.reference)

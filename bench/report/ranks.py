@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from bench import stats
 from bench.report import lint, tables
 from bench.report.axes import logarithmic
-from bench.report.figures import WIDTH, Drawn, legend, style
+from bench.report.figures import WIDTH, Drawn, style
 from bench.report.frame import by_reference
+from bench.report.labels import name_lines
 from bench.report.lint import Group
 from bench.report.venues import NARROW
 
@@ -156,7 +157,7 @@ def profiles(found: Standing, reference: str, suffix: str) -> Drawn:
     budgets = np.concatenate(([before], budgets))
     _steps(right, found.solvers, budgets, stats.data_profile(found.seconds, budgets))
     right.set(xlabel="seconds to q")
-    legend(figure, axes, reference)
+    name_lines(figure, axes, reference)
     caption = (
         "Left: performance profile, the share of problems on which a solver takes at most so many times as long as "
         f"the fastest. Right: data profile, the share solved within so many seconds. {found.told}"

@@ -9,10 +9,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
-from bench.report import figures, tables, transport
+from bench.report import tables, transport
 from bench.report.axes import logarithmic, small
 from bench.report.figures import WIDTH, Drawn, style
 from bench.report.frame import by_reference
+from bench.report.labels import name_lines
 from bench.report.lint import Group
 from bench.report.shown import Shown
 
@@ -73,7 +74,7 @@ def against_dimension(group: Group, family: str, reference: str) -> Drawn:
         _errors(axis, part, name, reference)
         if family == transport.BENCHMARK and name == "l2_uvp":
             _published(axis, sorted({int(d) for d in part["dim"]}))
-    figures.legend(figure, axes, reference)
+    name_lines(figure, axes, reference)
     caption = f"{family}: errors against dimension, medians over seeds. Grey: failed a certificate."
     return Drawn(f"{family}_dimension{group.suffix}", figure, caption)
 

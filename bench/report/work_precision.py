@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 
 from bench.report import lint, tables
 from bench.report.axes import logarithmic
-from bench.report.figures import WIDTH, Drawn, legend, style
+from bench.report.figures import WIDTH, Drawn, style
 from bench.report.frame import by_reference
+from bench.report.labels import name_lines
 from bench.report.lint import Group
 from bench.report.render import NOTHING, Cell, Table
 
@@ -40,7 +41,7 @@ def figures(group: Group, reference: str) -> Iterator[Drawn]:
         axis.set_title(name, parse_math=False)
     figure.supxlabel(f"seconds for {ROWS:,} points")
     figure.supylabel("error of the log-density (nat)")
-    legend(figure, axes, reference)
+    name_lines(figure, axes, reference)
     caption = (
         "Mean absolute error of the log-density against a fine integration over the seconds of its evaluation, at an "
         "eighth to twice the effort of the solver's own setting (filled); medians over seeds. Grey line: inference is "
@@ -116,6 +117,5 @@ def _solver(axis: Axes, runs: pd.DataFrame, solver: str) -> None:
     effort, seconds, error = points[:, 0], points[:, 1], np.maximum(points[:, 2], FLOOR)
     own = effort == OWN
     shape: dict[str, Any] = {"marker": look.marker, "markersize": 4, "linestyle": look.line, "linewidth": 1}
-    axis.plot(seconds, error, color=colour, fillstyle="none", **shape)
+    axis.plot(seconds, error, color=colour, fillstyle="none", label=solver, **shape)
     axis.plot(seconds[own], error[own], color=colour, **shape)
-    axis.plot([], [], color=look.colour, label=solver, **shape)  # of the legend: no panel's grey

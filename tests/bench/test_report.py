@@ -17,7 +17,7 @@ from rich.console import Console
 from scipy.stats import ttest_ind
 
 from bench import names, record, stats
-from bench.report import explore, figures, frame, gallery, lint, render, shown, tables, written
+from bench.report import explore, figures, frame, gallery, lint, quality, render, shown, tables, written
 from bench.report.__main__ import main
 from bench.report.render import slug
 from tests.bench import fake_records as fake
@@ -441,7 +441,7 @@ def test_a_style_is_one_for_all_figures_and_differs_between_solvers():
 
 def test_the_median_curve_of_two_runs_by_hand():
     one, two = (frame.Curve(np.arange(2), np.array([1.0, 100.0]), np.array(v)) for v in ([4.0, 2.0], [2.0, 0.0]))
-    seconds, middle = figures.median_curve([one, two], points=3)
+    seconds, middle = quality.median_curve([one, two], points=3)
     assert seconds == pytest.approx([1, 10, 100])
     assert middle == pytest.approx([3, 2, 1])
 
@@ -592,7 +592,7 @@ def test_a_dollar_in_a_name_is_no_mathematics(tmp_path):
     fake.picture(picture, 0.3)
     arrays = shown.pictures.load(picture)
     galleries = gallery.all_of(only, {name: {"$x_{$": arrays}}, "otflow")
-    for drawn in [*figures.quality(only, "otflow"), *galleries]:
+    for drawn in [*quality.figures(only, "otflow"), *galleries]:
         drawn.figure.savefig(io.BytesIO())  # raises where it takes the name for mathematics
         figures.close(drawn.figure)
 
