@@ -21,6 +21,7 @@ from bench.report import tables
 from bench.report.figures import style
 from bench.report.frame import BASELINE, Curve, by_reference
 from bench.report.lint import Group
+from bench.report.standing import refusal
 from bench.rerun import words
 
 POINTS = 48  # of a curve that is drawn
@@ -71,6 +72,7 @@ def data(group: Group, reference: str) -> dict[str, Any]:
         "solvers": solvers,
         "looks": {solver: _look(solver) for solver in solvers},
         "cells": cells,
+        "refused": [name for name, part in frame.groupby("dataset") if refusal(part, group.allowed)],
         "critical": [stats.critical_difference(k, 1) for k in range(2, len(solvers) + 1)],
         "runs": _runs(frame, cells),
         "best": _packed([[curve.best] for curve in tables.validations(frame)])["values"],

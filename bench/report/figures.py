@@ -11,6 +11,7 @@ import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from matplotlib.ticker import FixedFormatter, FixedLocator
 
 from bench.report.frame import BASELINE
 from bench.report.render import tex
@@ -97,8 +98,19 @@ def use_theme(venue: Venue | None = None) -> None:
 def for_latex(figure: Figure) -> None:
     """Escape the texts of a figure that LaTeX will set; what matplotlib's own formatters write is LaTeX already."""
     for text in figure.findobj(Text):
-        if (shown := text.get_text()) and "$\\math" not in shown:
-            text.set_text("\n".join(map(tex, shown.replace(r"\$", "$").split("\n"))))
+        text.set_text(_escaped(text.get_text()))
+    for axis in (one for axes in figure.axes for one in (axes.xaxis, axes.yaxis)):
+        locator, formatter = axis.get_major_locator(), axis.get_major_formatter()
+        # drawing sets the texts of ticks anew; axes that are shared have one formatter
+        if isinstance(locator, FixedLocator) and not isinstance(formatter, FixedFormatter):
+            labels = formatter.format_ticks(list(locator()))
+            axis.set_major_formatter(FixedFormatter([_escaped(label) for label in labels]))
+
+
+def _escaped(shown: str) -> str:
+    if "$\\math" in shown:
+        return shown
+    return "\n".join(map(tex, shown.replace(r"\$", "$").split("\n")))
 
 
 def close(figure: Figure) -> None:

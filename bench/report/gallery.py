@@ -10,7 +10,7 @@ from bench.pictures import Arrays
 from bench.report.figures import PALETTE, Drawn
 from bench.report.frame import by_reference
 from bench.report.lint import Group
-from bench.report.panels import NOT_GIVEN, Column, blank, frame_to, grid, image, named, points, present
+from bench.report.panels import NOT_GIVEN, OUTSIDE, Column, blank, frame_to, grid, image, named, points, present
 from bench.report.shown import Shown
 
 SHARED = ("box", "test", "truth", "target", "target_box", "target_points")  # arrays that all solvers on a problem share
@@ -27,22 +27,27 @@ def all_of(group: Group, shown: Shown, reference: str) -> Iterator[Drawn]:
             continue
         figure = grid(columns, data, {named(group.frame, dataset, name): arrays for name, arrays in rows.items()})
         said = " ".join(column.caption for column in columns)
-        caption = f"{dataset}: the data, then each solver with its test NLL (†: fails a certificate). {said}"
+        caption = (
+            f"{dataset}: the data, then each solver with its test NLL (†: fails a certificate). {said} "
+            f"Light grey: not evaluated. {OUTSIDE}"
+        )
         yield Drawn(f"gallery_{dataset}{group.suffix}", figure, caption)
 
 
 def _columns(rows: Rows, data: Arrays) -> list[Column]:
     if not rows:
         return []
-    box, peak, aim = data["box"], _peak(rows, data, "truth", "model"), _peak(rows, data, "target", "pushed")
-    landing, aimed = _landing(rows, data), bool({"target", "target_points"} & set(data))
+    box, landing = data["box"], _landing(rows, data)
+    peak, scale = _scale(rows, data, "truth", "model")
+    aim, aim_scale = _scale(rows, data, "target", "pushed")
+    aimed = bool({"target", "target_points"} & set(data))
     return [
         Column(
             "density",
             ("model",),
             partial(_density, name="model", within="box", peak=peak),
             partial(_density, name="truth", within="box", peak=peak) if "truth" in data else None,
-            "Density: in colours from 0 to the truth's peak.",
+            f"Density{scale}.",
         ),
         Column(
             "samples",
@@ -56,7 +61,7 @@ def _columns(rows: Rows, data: Arrays) -> list[Column]:
             ("pushed", "forward"),
             partial(_carried, density="pushed", found="forward", peak=aim, box=landing),
             partial(_carried, density="target", found="target_points", peak=aim, box=landing) if aimed else None,
-            "Push-forward: the density of the data carried to the target; test points where it is not known.",
+            f"Push-forward: the data's density carried to the target{aim_scale}; test points where it is not known.",
         ),
         Column(
             "trajectories",
@@ -73,11 +78,12 @@ def _columns(rows: Rows, data: Arrays) -> list[Column]:
     ]
 
 
-def _peak(rows: Rows, data: Arrays, truth: str, model: str) -> float:
-    """The end of the colour scale: the truth's peak, else the 99.9 % quantile of the models."""
+def _scale(rows: Rows, data: Arrays, truth: str, model: str) -> tuple[float, str]:
+    """The end of the colour scale and how captions tell it: the truth's peak, else the models' 99.9 % quantile."""
     if truth in data:
-        return float(data[truth].max())
-    return max((float(np.quantile(a[model], 0.999)) for a in rows.values() if model in a), default=1.0)
+        return float(data[truth].max()), f", in colours from 0 to the {truth}'s peak"
+    found = [float(np.quantile(arrays[model], 0.999)) for arrays in rows.values() if model in arrays]
+    return (max(found), ", in colours from 0 to the models' highest 99.9 % quantile") if found else (1.0, "")
 
 
 def _landing(rows: Rows, data: Arrays) -> np.ndarray:

@@ -20,7 +20,7 @@ def all_of(group: Group, shown: Shown, reference: str) -> Iterator[Drawn]:
     for dataset, row in shown.items():
         drawn = {name: row[name]["images"] for name in by_reference(row, reference) if "images" in row[name]}
         if drawn:
-            first = {"test points": next(iter(row.values()))["decoded"]}
+            first = {"test points": row[next(iter(drawn))]["decoded"]}
             yield _figure(dataset, first | drawn, group.suffix)
 
 

@@ -15,6 +15,7 @@ from bench.report.figures import style
 from bench.report.frame import by_reference
 
 GAP = 5  # points from the end of a line, which a marker may cover, to its name
+COLUMNS, ROOM = 5, 0.92  # the most that a legend has, and its share of the width: a venue's may be less than ours
 BEHIND = {"facecolor": "white", "edgecolor": "none", "pad": 0.5}  # a grid line does not cross the letters
 
 
@@ -37,7 +38,11 @@ def legend(figure: Figure, axes: np.ndarray, reference: str) -> None:
     names = by_reference(found, reference)
     texts = [name.replace("$", r"\$") for name in names]  # no mathematics
     keys = [_key(found[name], name) for name in names]
-    figure.legend(keys, texts, loc="outside upper center", ncols=min(5, len(names)), frameon=False)
+    for columns in range(min(COLUMNS, len(names)), 0, -1):
+        made = figure.legend(keys, texts, loc="outside upper center", ncols=columns, frameon=False)
+        if columns == 1 or made.get_window_extent().width < ROOM * figure.bbox.width:
+            break
+        made.remove()
 
 
 def _key(line: Artist, name: str) -> Line2D:

@@ -13,14 +13,15 @@ from bench.pictures import MARGINAL, Arrays
 from bench.report.figures import Drawn
 from bench.report.frame import by_reference
 from bench.report.lint import Group
-from bench.report.panels import NOT_GIVEN, Column, blank, grid, named, points, present
+from bench.report.panels import NOT_GIVEN, OUTSIDE, Column, blank, grid, named, points, present
 from bench.report.shown import Shown
 
 MOST = 0.99  # of the rows lie in the frame, in each coordinate: tabular sets have outliers
 MARGIN = 0.15
 CAPTION = (
     "marginals of the first coordinates, the data, then each solver with its test NLL (†: fails a certificate). "
-    "Generated: rows of the model below test rows. Latent: test rows carried to the target, below points of it."
+    "Generated: rows of the model below test rows. Latent: test rows carried to the target, below points of it. "
+    f"Frames are around the central {MOST:.0%} of the data in each coordinate. {OUTSIDE}"
 )
 
 

@@ -82,13 +82,14 @@ function standing(part, dataset, slack) {
 const rankOf = (value, among) =>
   among.filter(x => x < value).length + (among.filter(x => x === value).length + 1) / 2;
 
-/** Solvers, at their best settings, on the problems that all those shown have run; Infinity where not solved. */
+/** Solvers, at their best settings, on the problems that all those shown have run, less those on which the tables rank
+ * nobody; Infinity where not solved. */
 function across(part, slack) {
   const runners = part.solvers.filter(solver => !part.hidden.has(solver) &&
     part.cells.some(cell => cell.solver === solver && cell.runs.some(run => run.stairs.length)));
   const has = (solver, dataset) => part.cells.some(c => c.solver === solver && c.dataset === dataset);
   const problems = part.targets.filter(dataset =>
-    runners.length && runners.every(solver => has(solver, dataset)));
+    runners.length && !part.refused.includes(dataset) && runners.every(solver => has(solver, dataset)));
   const seconds = runners.map(() => []), ratios = runners.map(() => []), marks = runners.map(() => "");
   for (const dataset of problems) {
     const { rows: found } = standing(part, dataset, slack);

@@ -20,6 +20,9 @@ LABELS = 0.3  # inches for the names of rows, and for those of columns
 PANEL, HEIGHT = 1.0, 7.5  # inches: the most that a panel and that all rows have, so that a page holds them
 DATA = "data"  # the first row
 NOT_GIVEN = "not given"
+BESIDE = "0.93"  # the colour of where nothing was evaluated
+TOLD = 0.01  # of the points may lie outside a panel before it says so
+OUTSIDE = f"Outside: points beyond the frame, where they are over {TOLD:.0%}."
 
 Draw = Callable[[Axes, Arrays], None]
 
@@ -110,11 +113,22 @@ def image(axis: Axes, values: np.ndarray, box: np.ndarray, colours: str, peak: f
         vmax=peak,
     )
     frame_to(axis, box)
-    if peak is not None:
-        axis.set_facecolor(plt.get_cmap(colours)(0.0))  # there is nothing beside the box
+    axis.set_facecolor(BESIDE)
 
 
 def points(axis: Axes, found: np.ndarray, box: np.ndarray, alike: bool = True) -> None:
-    """The points (n, 2) that lie in `box`, framed as `frame_to` has it."""
+    """The points (n, 2) in the frame that `frame_to` makes of `box`, and how many are outside, if over TOLD."""
     frame_to(axis, box, alike)
     axis.scatter(found[:, 0], found[:, 1], s=0.6, color="black", alpha=0.5, linewidths=0, rasterized=True)
+    low, high = np.transpose((axis.get_xlim(), axis.get_ylim()))
+    if (outside := ((found < low) | (found > high)).any(1).mean()) > TOLD:
+        axis.text(
+            0.98,
+            0.02,
+            f"{100 * outside:.0f} %\noutside",
+            transform=axis.transAxes,
+            ha="right",
+            va="bottom",
+            fontsize=small(),
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.5},
+        )

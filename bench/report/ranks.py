@@ -1,122 +1,33 @@
 """Solvers across problems by their seconds to q: mean ranks with intervals, performance profiles and data profiles.
 
-The page computes the same for any target and any choice of solvers; these are of the tables' own q, for print.
+The page draws the same for any target and any choice of solvers; these are of the tables' own q, for print.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from bench import stats
-from bench.report import lint, tables
+from bench.report import standing
 from bench.report.axes import logarithmic
 from bench.report.figures import WIDTH, Drawn, style
-from bench.report.frame import by_reference
 from bench.report.labels import name_lines
 from bench.report.lint import Group
+from bench.report.standing import Standing
 from bench.report.venues import NARROW
-
-Block = tuple[set[str], set[str]]  # solvers, and problems that all of them ran
-
-LEAST = 2  # solvers, and problems, below which there is nothing to rank
-
-
-@dataclass(frozen=True)
-class Standing:
-    """Median seconds to q (solvers, problems): inf where a run does not reach it, or a failed certificate voids it.
-
-    `absent` are solvers that did not run all of the problems, `refused` problems on which none may be ranked, with the
-    reason.
-    """
-
-    solvers: Sequence[str]
-    problems: Sequence[str]
-    seconds: NDArray[np.floating]
-    absent: Sequence[str]
-    refused: Sequence[str]
-
-    @property
-    def told(self) -> str:
-        """What it is of, as captions say it."""
-        absent = f" Not run on all of them: {', '.join(self.absent)}." if self.absent else ""
-        refused = f" Not ranked: {'; '.join(self.refused)}." if self.refused else ""
-        return f"Problems: {', '.join(self.problems)}; what is not reached or void counts as failed.{absent}{refused}"
 
 
 def all_of(group: Group, reference: str) -> Iterator[Drawn]:
-    """The figures of a group; none where fewer than LEAST solvers ran the same LEAST problems."""
-    if (found := standing(group, reference)) is None:
+    """The figures of a group; none where nothing can be ranked."""
+    if (found := standing.of(group, reference)) is None:
         return
     yield mean_ranks(found, group.suffix)
     if np.isfinite(found.seconds).any():
         yield profiles(found, reference, group.suffix)
-
-
-def standing(group: Group, reference: str) -> Standing | None:
-    """The solvers with a validation NLL, baselines aside, at their best settings, on the problems that all of them ran.
-
-    Of those that did not all run the same, the choice with the most pairs of a solver and a problem.
-    """
-    frame = group.frame[~group.frame["solver"].isin(lint.BASELINES) & ~group.frame["status"].isin(lint.NEVER_RAN)]
-    judged = {str(solver) for solver, runs in frame.groupby("solver") if _validated(runs)}
-    parts = {str(name): part for name, part in frame.groupby("dataset") if _validated(part)}
-    solvers, problems = block({name: judged & set(part["solver"]) for name, part in parts.items()})
-    ordered = by_reference(solvers, reference)
-    columns, refused = {}, []
-    for name in sorted(problems):
-        runs = _rivals(parts[name], ordered)
-        mixed = [mix.name for mix in lint.unfair(pd.concat(runs)) if mix.name not in group.allowed]
-        if mixed:
-            refused.append(f"{name} (runs differ in {', '.join(mixed)})")
-        else:
-            columns[name] = _seconds(runs, parts[name])
-    if min(len(ordered), len(columns)) < LEAST:
-        return None
-    seconds = np.array(list(columns.values())).T
-    return Standing(ordered, list(columns), seconds, sorted(judged - solvers), refused)
-
-
-def _validated(runs: pd.DataFrame) -> bool:
-    return any(np.isfinite(curve.best) for curve in tables.validations(runs))
-
-
-def block(ran: Mapping[str, set[str]]) -> Block:
-    """Solvers and problems, LEAST of each, such that all solvers ran all problems: the most pairs of both.
-
-    `ran` has the solvers of each problem. Empty where there are none. Of equals, the one with more solvers.
-    """
-    shared: set[frozenset[str]] = set()
-    for one in map(frozenset, ran.values()):
-        shared |= {one, *(one & other for other in shared)}
-    blocks = [(set(solvers), {name for name, those in ran.items() if solvers <= those}) for solvers in shared]
-    nothing: Block = (set(), set())
-    fit = [one for one in blocks if min(map(len, one)) >= LEAST]
-    return max(fit, key=lambda one: (len(one[0]) * len(one[1]), len(one[0]), sorted(one[0])), default=nothing)
-
-
-def _rivals(part: pd.DataFrame, solvers: Sequence[str]) -> list[pd.DataFrame]:
-    """The runs of each solver at its best setting, cut to the seeds that all have, if there are any."""
-    runs = [tables.best_setting(part[part["solver"] == solver]) for solver in solvers]
-    shared = set.intersection(*(set(one["seed"]) for one in runs))
-    return [one[one["seed"].isin(shared)] for one in runs] if shared else runs
-
-
-def _seconds(rivals: Sequence[pd.DataFrame], part: pd.DataFrame) -> list[float]:
-    """Median seconds of each solver to the target of `part`, all runs on the problem; inf where a run misses it."""
-    goal = tables.target(part)
-    assert goal is not None
-    times = [tables.times(runs, goal.q, part) for runs in rivals]
-    solved = [
-        time.reached.all() and not tables.is_void(runs, tables.DENSITY)
-        for runs, time in zip(rivals, times, strict=True)
-    ]
-    return [float(np.median(time.seconds)) if ok else np.inf for time, ok in zip(times, solved, strict=True)]
 
 
 def mean_ranks(found: Standing, suffix: str) -> Drawn:

@@ -59,12 +59,16 @@ SHAPES = {"box": (2, 2), "model": (-1, -1), "truth": (-1, -1), "test": (-1, 2), 
           "forward": (-1, 2), "paths": (-1, -1, 2), "potential": (-1, -1), "target_box": (2, 2), "pushed": (-1, -1),
           "target": (-1, -1), "target_points": (-1, 2), "decoded": (-1, -1, -1), "images": (-1, -1, -1),
           **{f"{MARGINAL}{name}": (-1, -1) for name in ("test", "forward", "target_points", "generated")}}  # fmt: skip
-LEAST = ({"decoded"}, {"box", "test"}, {f"{MARGINAL}test", f"{MARGINAL}target_points"})  # one of these is there
+KINDS = ("box", "decoded", f"{MARGINAL}test")  # one of these is there
+NEEDS = {"box": "test", "images": "decoded", f"{MARGINAL}test": f"{MARGINAL}target_points", "target": "target_box",
+         "pushed": "target_box"}  # fmt: skip
 
 
 def _check(path: Path, arrays: Arrays) -> None:
-    if not any(names <= set(arrays) for names in LEAST):
-        raise ValueError(f"{path}: not a picture (it lacks box or test)")
+    if not any(name in arrays for name in KINDS):
+        raise ValueError(f"{path}: not a picture (it lacks {', '.join(KINDS[:-1])} or {KINDS[-1]})")
+    if lacking := sorted({needed for name, needed in NEEDS.items() if name in arrays and needed not in arrays}):
+        raise ValueError(f"{path}: not a picture (it lacks {', '.join(lacking)})")
     for name, values in arrays.items():
         shape = SHAPES.get(name, values.shape)
         fits = len(shape) == values.ndim and all(s in (-1, n) for s, n in zip(shape, values.shape, strict=True))

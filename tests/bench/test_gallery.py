@@ -38,6 +38,9 @@ def _theme():
         yield
 
 
+ROW = f"otflow\nNLL {RECORDS[0]['metrics']['nll']:.3f}"
+
+
 def drawn(row, records=RECORDS):
     made = list(gallery.all_of(group(records), {"8gaussians": row}, "otflow"))
     for one in made:
@@ -119,6 +122,25 @@ def test_pictures_made_before_there_was_more_still_draw(tmp_path):
     assert list(rows["data"]) == ["density", "samples", "trajectories"]
 
 
+@pytest.mark.parametrize(
+    ("given", "lacks"),
+    [
+        (("test",), "box, decoded or marginal_test"),
+        (("box", "decoded"), "test"),
+        (("box", "test", "marginal_test"), "marginal_target_points"),
+        (("box", "test", "target", "pushed"), "target_box"),
+        (("box", "test", "images"), "decoded"),
+    ],
+)
+def test_a_picture_that_lacks_what_its_arrays_need_is_named(given, lacks, tmp_path):
+    record = fake.make()
+    arrays = FLOW | MARGINALS | {"decoded": GRID[None], "images": GRID[None]}
+    np.savez(tmp_path / f"{record['key']}.npz", **{name: arrays[name] for name in given})
+    found, problems = shown.pictures_of(group([record]).frame.assign(folder=tmp_path), "otflow")
+    assert found == {}
+    assert problems == [f"{tmp_path / record['key']}.npz: not a picture (it lacks {lacks})"]
+
+
 def test_points_that_run_away_do_not_set_the_frame():
     row = {name: {"box": BOX, "test": POINTS, "forward": POINTS} for name in ("maf", "exact")}
     row["otflow"] = row["maf"] | {"forward": 1e6 * POINTS}
@@ -131,12 +153,39 @@ def test_points_that_run_away_do_not_set_the_frame():
         assert np.mean(axis.get_ylim()) == pytest.approx((POINTS[:, 1].min() + POINTS[:, 1].max()) / 2)
 
 
+def test_points_outside_a_panel_are_counted_where_they_are_many():
+    def says_of(outside):
+        cloud = np.zeros((200, 2))
+        cloud[:outside] = (0, 9)
+        (one,) = drawn({"otflow": DATA | {"generated": cloud}})
+        assert "Outside: points beyond the frame" in one.caption
+        return says(table_of(one.figure)[ROW]["samples"])
+
+    assert says_of(2) == []
+    assert says_of(24) == ["12 %\noutside"]
+
+
+def test_the_caption_tells_the_end_of_the_colours():
+    (known,) = drawn({"otflow": FLOW})
+    assert "Density, in colours from 0 to the truth's peak." in known.caption
+    assert "carried to the target, in colours from 0 to the target's peak;" in known.caption
+    bare = {name: FLOW[name] for name in ("box", "test", "model", "target_box", "pushed")}
+    (one,) = drawn({"otflow": bare})
+    assert "peak" not in one.caption
+    assert one.caption.count(", in colours from 0 to the models' highest 99.9 % quantile") == 2
+    assert image(table_of(one.figure)[ROW]["density"]).get_clim() == (0, np.quantile(bare["model"], 0.999))
+    (one,) = drawn({"maf": {"box": BOX, "test": POINTS, "forward": POINTS}})
+    assert "colours" not in one.caption
+
+
 def test_a_wide_box_keeps_units_alike():
     wide = {"box": np.array([[-4.0, -1.0], [4.0, 1.0]]), "test": POINTS, "truth": GRID, "model": GRID}
     (one,) = drawn({"otflow": wide})
     axis = table_of(one.figure)["data"]["density"]
     assert (axis.get_xlim(), axis.get_ylim()) == ((-4, 4), (-4, 4))
     assert image(axis).get_extent() == [-4, 4, -1, 1]
+    red, green, blue, _ = axis.get_facecolor()
+    assert red == green == blue != 1, "grey, no colour of a density, where nothing was evaluated"
     assert axis.get_box_aspect() == 1
 
 
@@ -184,8 +233,9 @@ def overlapping(boxes):
 def test_words_fit_in_a_column_of_text_and_rows_on_a_page(venue):
     figures.use_theme(VENUES[venue] if venue else None)
     names = ("otflow_warm", "neural_hjb")
+    away = FLOW | {"generated": POINTS + 99}
     records = [fake.make(name, metrics={"nll": 12.345}, failed=["finite"]) for name in names]
-    made = [*gallery.all_of(group(records), {"8gaussians": dict.fromkeys(names, FLOW)}, "otflow")]
+    made = [*gallery.all_of(group(records), {"8gaussians": dict.fromkeys(names, away)}, "otflow")]
     made += marginals.all_of(group(records), {"8gaussians": dict.fromkeys(names, MARGINALS)}, "otflow")
     for one in made:
         figure = one.figure
@@ -198,6 +248,11 @@ def test_words_fit_in_a_column_of_text_and_rows_on_a_page(venue):
         titles = [axis.title.get_window_extent() for axis in figure.axes if axis.get_title()]
         labels = [axis.yaxis.label.get_window_extent() for axis in figure.axes if axis.get_ylabel()]
         assert len(labels) == 1 + len(names)
+        words = [(text, axis) for axis in figure.axes for text in axis.texts if text.get_text()]
+        assert one.name.startswith("marginals") or "100 %\noutside" in {text.get_text() for text, _ in words}
+        for text, axis in words:
+            box, room = text.get_window_extent(), axis.get_window_extent()
+            assert room.x0 <= box.x0 < box.x1 <= room.x1
         assert not overlapping(titles)
         assert not overlapping(labels)
         for box in (*titles, *labels):

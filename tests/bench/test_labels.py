@@ -76,6 +76,15 @@ def test_a_key_has_the_colour_of_its_solver_where_its_line_is_grey():
     figures.close(figure)
 
 
+def test_a_legend_of_long_names_stays_in_the_figure():
+    names = [f"otflow_warm_of_{i} (a)" for i in range(5)]
+    (legend,) = drawn(dict.fromkeys(names, ((0, 1), (0, 1)))).legends
+    box, room = legend.get_window_extent(), legend.figure.bbox
+    assert room.x0 <= box.x0 < box.x1 <= room.x1
+    assert [text.get_text() for text in legend.get_texts()] == names
+    assert len({text.get_window_extent().y0 for text in legend.get_texts()}) > 1, "in rows"
+
+
 def test_curves_that_end_apart_are_named_in_the_figure_of_quality():
     records = [*three("otflow", (1, 2, 3), floor=1.0), *three("ffjord", (4, 5, 6), floor=3.0)]
     (one,) = quality.figures(group(records), "otflow")

@@ -1,58 +1,22 @@
-"""Ranks and profiles across problems: held to bench.stats and to hand-made records, and read off the drawn figures."""
+"""Ranks and profiles across problems: held to bench.stats, and read off the drawn figures."""
 
 import numpy as np
 import pytest
+from matplotlib import pyplot as plt
 
 from bench import stats
 from bench.report import figures, ranks
+from bench.report.standing import Standing
 from tests.bench import fake_records as fake
 from tests.bench.test_report import group, three
+from tests.bench.test_standing import SECONDS, sweep
 
 
 @pytest.fixture(autouse=True)
 def _theme():
-    figures.use_theme()
-
-
-def sweep():
-    """otflow, ffjord and rnode on three problems: medians 2, 4, 8; 3, 1, failed; 5, 10, void; enot on one of them."""
-    records = [*three("otflow", (1, 2, 3), dataset="a"), *three("ffjord", (4, 4, 4), dataset="a")]
-    records += [*three("rnode", (8, 8, 9), dataset="a"), *three("rnode", (1, 1), dataset="b")]
-    records += [fake.make("rnode", "b", 2, status="diverged", reason="x")]
-    records += [*three("otflow", (3, 3, 3), dataset="b"), *three("ffjord", (1, 1, 1), dataset="b")]
-    records += [*three("otflow", (5, 5, 5), dataset="c"), *three("ffjord", (10, 10, 10), dataset="c")]
-    records += [*three("rnode", (1, 1, 1), dataset="c", failed=["nll_effort"]), *three("enot", (1, 1, 1), dataset="c")]
-    return [*records, *(fake.make("moments", name, seed) for name in "abc" for seed in range(3))]
-
-
-SECONDS = np.array([[2.0, 3.0, 5.0], [4.0, 1.0, 10.0], [8.0, np.inf, np.inf]])
-
-
-def test_seconds_are_medians_and_what_fails_or_is_void_is_infinite():
-    found = ranks.standing(group(sweep()), "otflow")
-    assert (found.solvers, found.problems) == (["otflow", "ffjord", "rnode"], ["a", "b", "c"])
-    np.testing.assert_array_equal(found.seconds, SECONDS)
-    assert (found.absent, found.refused) == (["enot"], [])
-    assert "Not run on all of them: enot." in found.told
-
-
-def test_the_most_pairs_of_solvers_and_problems_are_ranked():
-    ran = {"a": {"x", "y"}, "b": {"x", "y", "z"}, "c": {"x", "z"}, "d": {"x", "y"}, "e": {"u"}}
-    assert ranks.block(ran) == ({"x", "y"}, {"a", "b", "d"})
-    assert ranks.block({"a": {"x", "y", "z"}, "b": {"x", "y", "z"}, "c": {"x", "y"}}) == ({"x", "y", "z"}, {"a", "b"})
-    assert ranks.block({"a": {"x", "y"}, "b": {"x", "z"}}) == ranks.block({}) == (set(), set())
-
-
-def test_what_is_unfair_is_not_ranked_and_named_until_allowed():
-    records = [one for one in sweep() if "enot" not in one["config"]["solver"]["_target_"]]
-    for one in records:
-        solver = one["config"]["solver"]
-        if one["config"]["dataset"]["_target_"] == "fake.a":
-            solver["atol"] = 1e-3 if "ffjord" in solver["_target_"] else 1e-5
-    found = ranks.standing(group(records), "otflow")
-    assert (found.problems, found.refused) == (["b", "c"], ["a (runs differ in tolerance)"])
-    np.testing.assert_array_equal(found.seconds, SECONDS[:, 1:])
-    assert ranks.standing(group(records, "tolerance"), "otflow").problems == ["a", "b", "c"]
+    with plt.rc_context():
+        figures.use_theme()
+        yield
 
 
 def test_nothing_is_ranked_of_one_problem_or_one_solver():
@@ -95,3 +59,15 @@ def test_the_figures_show_what_bench_stats_gives():
     for one in (ranked, profiled):
         assert one.explored, "the page computes it for any target"
         figures.close(one.figure)
+
+
+def test_names_on_the_axis_of_ranks_are_escaped_for_latex_once():
+    found = Standing(["otflow_warm", "neural_hjb"], ["a", "b"], SECONDS[:2, :2], [], [], [])
+    figure = ranks.mean_ranks(found, "").figure
+    (axis,) = figure.axes
+    beside = figure.add_subplot(1, 2, 2, sharey=axis)
+    figures.for_latex(figure)
+    figure.draw_without_rendering()
+    for one in (axis, beside):
+        assert {text.get_text() for text in one.get_yticklabels()} == {r"otflow\_warm", r"neural\_hjb"}
+    figures.close(figure)
