@@ -211,7 +211,8 @@ class Compare:
             raise Missing(f"no problem on which {self.solver} and {self.over} both have {_words(self.of)}{lost}")
         told = [*MACHINE, "threads", "dataset", "noisy"]
         runs = pd.concat([p.pair.both[told] for p in pairs if p.pair.dataset in used])
-        notes += [f"{name}: a run that did not reach q is penalised" for name, c in used.items() if c.mark]
+        late = [name for name, c in used.items() if c.mark]
+        notes += [f"penalised, as a run did not reach q: {', '.join(late)}"] if late else []
         for note in dict.fromkeys(c.note for c in used.values() if c.note):
             notes.append(f"{note} on {', '.join(name for name, c in used.items() if c.note == note)}")
         noisy = sorted(runs[runs["noisy"]]["dataset"].unique()) if self.of in TIMED else []

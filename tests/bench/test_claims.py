@@ -117,7 +117,7 @@ def test_a_run_that_does_not_reach_q_is_penalised_and_named() -> None:
     records = pairs({"moons": (8.0, 1.0)})
     records[-1] = run("otflow", "moons", 2, 1.0, best=3.0)  # never reaches q = 2.02
     found = measure(records)
-    assert found.notes == ("moons: a run that did not reach q is penalised",)
+    assert found.notes == ("penalised, as a run did not reach q: moons",)
     assert found.runs == 6
     assert found.interval.low < 1 < found.interval.value == pytest.approx(8.0)
 
