@@ -208,4 +208,6 @@ def judge(part: Part, measured: Measured) -> Finding:
         return Finding(part, PARTLY, f"{part.reproduced}, but the interval reaches beyond", measured)
     if part.partly is not None and part.partly.hold(value, low, high):
         return Finding(part, PARTLY, f"not {part.reproduced}, but {part.partly}", measured)
+    if part.partly is not None and part.partly.hold(value):
+        return Finding(part, NOT_REPRODUCED, f"{part.partly}, but the interval reaches beyond", measured)
     return Finding(part, NOT_REPRODUCED, f"not {part.partly or part.reproduced}", measured)

@@ -53,6 +53,11 @@ def test_every_verdict(found: Measured, verdict: str) -> None:
     assert judge(part(), found).verdict == verdict
 
 
+def test_why_tells_an_estimate_out_of_bounds_from_an_interval_that_is() -> None:
+    assert judge(part(), measured(8.0, 0.9, 9.0)).why == ">= 1, but the interval reaches beyond"
+    assert judge(part(), measured(0.5, 0.4, 0.6)).why == "not >= 1"
+
+
 def test_an_upper_bound_is_kept_by_the_upper_end() -> None:
     smaller = part(reproduced=Bounds(at_most=0.25), partly=None)
     assert judge(smaller, measured(0.2, 0.1, 0.24)).verdict == REPRODUCED
