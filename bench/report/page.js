@@ -422,7 +422,7 @@ function explore(part) {
     const n = found.problems.length, k = found.solvers.length;
     const difference = n && k > 1 ? part.critical[k - 2] / Math.sqrt(n) : NaN;
     const left = part.refused.length ? `; not ranked, as runs differ or none gives a target: ${part.refused.join(", ")}` : "";
-    const why = (n ? `${n} problem${n > 1 ? "s" : ""} run by all shown: ${found.problems.join(", ")}` : "no problem to rank was run by all solvers shown") + left;
+    const why = (n ? `${n} problem${n > 1 ? "s" : ""} run by all shown: ${found.problems.join(", ")}` : "no problem that may be ranked was run by all solvers shown: hide some") + left;
     table(place.across, { name: `${part.name}-across`, caption: `Across problems (${why}). Mean ranks that differ by less than ${significant(difference)} are not told apart (Nemenyi, 95 %).`,
       rows: found.solvers.map((solver, i) => ({ solver, rank: found.ranks[i], ratio: found.geometric[i], mark: found.marks[i], count: found.counts[i], solved: found.seconds[i].filter(Number.isFinite).length })), order: [1, true],
       columns: [["solver", row => row.solver], ["mean rank", row => row.rank, row => significant(row.rank)], ["solved", row => row.solved, row => `${row.solved} of ${n}`],
