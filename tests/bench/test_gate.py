@@ -152,6 +152,7 @@ def test_the_base_is_a_checkout_that_is_gone_afterwards(repository):
         pass
 
 
+@pytest.mark.slow
 def test_a_worker_times_a_case_slows_it_when_told_and_names_what_it_cannot(tmp_path):
     side = gate.Side(gate.ROOT, {STEP: 4.0})
     try:

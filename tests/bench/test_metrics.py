@@ -308,6 +308,7 @@ def test_the_inverse_map_is_judged_on_the_images_of_the_test_points_where_only_t
     assert values["l2_uvp_inverse"] == pytest.approx(100 * error.item())
 
 
+@pytest.mark.slow
 def test_the_inverse_map_is_judged_on_points_of_the_target(rng):
     source, target = random_gaussian(3, rng), random_gaussian(3, rng)
     back = transport_map(target, source)

@@ -487,6 +487,7 @@ def test_a_solver_from_outside_on_a_path_with_spaces(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_ctrl_c_on_the_command_line(tmp_path: Path) -> None:
     words = [*STUB, "solver.mode=interrupt", f"solver.marker='{tmp_path}/marker'"]
     done = command(*words, results=tmp_path)
