@@ -43,7 +43,7 @@ def main(command: Sequence[str]) -> NoReturn:
                 kill(process)
     with suppress(ChildProcessError):  # until there is none; what was forked meanwhile is ours when its parent is dead
         while True:
-            _kill_descendants()
+            kill_each(descendants(os.getpid()))
             os.wait()
     _end(os.waitstatus_to_exitcode(status))
 
@@ -52,7 +52,14 @@ def kill(group: int) -> None:
     """Kill the process group, and what is below this process."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)  # all that can be known where there is no /proc
-    _kill_descendants()
+    kill_each(descendants(os.getpid()))
+
+
+def kill_each(processes: Iterable[int]) -> None:
+    """Kill those of `processes` that are there, and ours."""
+    for process in processes:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(process, signal.SIGKILL)
 
 
 def descendants(process: int) -> list[int]:
@@ -65,12 +72,6 @@ def descendants(process: int) -> list[int]:
     for child in found:  # which grows
         found += children[child]
     return found
-
-
-def _kill_descendants() -> None:
-    for process in descendants(os.getpid()):
-        with suppress(ProcessLookupError, PermissionError):
-            os.kill(process, signal.SIGKILL)
 
 
 def _start(command: Sequence[str], mask: Iterable[int]) -> int:

@@ -124,9 +124,7 @@ class Process:
         """Kill what a keeper that was killed has left, within GRACE_SECONDS."""
         end = time.monotonic() + GRACE_SECONDS
         while (left := marked(self._mark)) and time.monotonic() < end:  # until there is none: they may fork meanwhile
-            for process in left:
-                with suppress(ProcessLookupError, PermissionError):
-                    os.kill(process, signal.SIGKILL)
+            keeper.kill_each(left)
             time.sleep(0.01)
 
     def _broken(self) -> tuple[str, str] | None:

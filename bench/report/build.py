@@ -184,14 +184,14 @@ def formats(venue: Venue | None) -> Mapping[str, Mapping[str, Any]]:
 def write_figures(drawn: Sequence[Drawn], folder: Path, venue: Venue | None) -> list[Picture]:
     """Each figure in its formats; for a venue in its size. Gives the pictures that the page shows."""
     folder.mkdir(parents=True, exist_ok=True)
-    pngs = []
+    pngs, suffixes = [], formats(venue)
     for one in drawn:
         path = folder / slug(one.name)
         if venue:
             one.figure.set_size_inches(venue.fitted(*one.figure.get_size_inches()))
         if engine := one.figure.get_layout_engine():
             engine.execute(one.figure)  # it settles in its second pass: titles were cut without
-        for suffix, how in formats(venue).items():
+        for suffix, how in suffixes.items():
             if suffix == ".pgf":
                 figures.for_latex(one.figure)
             one.figure.savefig(path.with_suffix(suffix), **how)

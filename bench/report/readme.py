@@ -20,9 +20,9 @@ from rich.console import Console
 from rich.text import Text
 
 from bench import ledger, queries
+from bench.claims import gather
 from bench.commandline import Usage
 from bench.report import claims, lint, render, tables, transport
-from bench.report.build import load
 from bench.report.frame import by_reference
 from bench.report.lint import Group
 from bench.report.render import Cell, Table
@@ -62,12 +62,10 @@ def documents() -> list[Path]:
 
 def committed(folder: str) -> pd.DataFrame:
     """The records of a folder of REFERENCES. Raises Usage where it is not there, or one of them is none."""
-    if not (REFERENCES / folder).is_dir():
-        raise Usage(f"no such folder: {REFERENCES / folder}")
-    found, problems = load([REFERENCES / folder])
+    found, problems = gather([REFERENCES / folder])
     if problems:
         raise Usage(problems[0])
-    return found
+    return found.frame
 
 
 def renewed(text: str, records: Records) -> str:
