@@ -175,7 +175,7 @@ def test_what_is_no_plan(folder: Path, content: bytes) -> None:
 @given(data=st.data())
 def test_archives_with_wrong_bytes(folder: Path, data: st.DataObject) -> None:
     """bench.pictures reads without pickle; of what is torn the report knows every error."""
-    from bench.report.figures import DAMAGED
+    from bench.report.shown import DAMAGED
 
     whole = folder / "whole.npz"
     if not whole.exists():
@@ -214,7 +214,7 @@ def test_data_archives_with_wrong_bytes(folder: Path, data: st.DataObject) -> No
         said = str(error)
     assert not said or (str(path) in said and "\n" not in said)
     names = {str(one.relative_to(root)) for one in root.rglob("*") if one.is_file()}
-    assert names <= {"power/data.npy", download.CHECKSUMS}
+    assert names <= {"power/data.npy", download.CHECKSUMS, download.LOCK}
     shutil.rmtree(root)
 
 
