@@ -21,6 +21,7 @@ NLL_EFFORT_LIMIT = 0.01  # nats
 INVERSE_LIMIT = 1e-2
 INTEGRAL_LIMIT = 1e-3
 BIAS_LIMIT = 0.05
+STRAIGHT_LIMIT = 0.02
 
 ROWS = 2000
 CELLS = {1: 4096, 2: 160}  # a side, by dimension
@@ -40,6 +41,9 @@ def certify(problem: Problem, fit: Fit, transport: Transport, rng: Generator) ->
     * nll_effort: |NLL at effort 1 - NLL at effort 2| in nats over the same.
     * density_integral: |integral of exp(log_prob) - 1| in one and two dimensions.
     * sampling_bias: same_law_cost() / cost, the share of a cost between samples that two samples of one law have too.
+    * straightness: E int 1/2 |v|^2 dt / E 1/2 |forward(x) - x|^2 - 1 over the same test points, where the transport
+      has curves and a cost: 0 for straight lines at even speed, as an optimal one has. A cost estimated along longer
+      ones is above that of the map.
     * the transport's own, under their names.
     """
     test = subset(problem.test, ROWS, rng)
@@ -55,6 +59,8 @@ def certify(problem: Problem, fit: Fit, transport: Transport, rng: Generator) ->
             )
     if (same_law_cost := transport.same_law_cost) is not None and (cost := transport.cost) is not None:
         certificates["sampling_bias"] = _judge(lambda: _share(same_law_cost(), cost), BIAS_LIMIT)
+    if transport.cost is not None and forward is not None and (energy := transport.energy) is not None:
+        certificates["straightness"] = _judge(lambda: _excess(energy(test), forward(test) - test), STRAIGHT_LIMIT)
     return certificates | {name: _judged(measure) for name, measure in transport.certificates.items()}
 
 
@@ -74,6 +80,11 @@ def _judged(measure: Callable[[], tuple[float, float]]) -> Certificate:
 
 def _share(part: float, whole: float) -> float:
     return part / whole if whole > 0 else math.nan
+
+
+def _excess(energy: Values, moved: Points) -> float:
+    least = moved.detach().double().square().sum(1).mean().item() / 2
+    return energy.detach().double().mean().item() / least - 1 if least > 0 else math.nan
 
 
 def _share_non_finite(transport: Transport, test: Points) -> float:

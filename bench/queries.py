@@ -324,13 +324,14 @@ def _smallest(runs: pd.DataFrame, q: float) -> np.ndarray:
 
 
 def inference(problem: Problem) -> Comparison:
-    """Seconds of the log-density at equal accuracy (bench.accuracy), where both have them and all for as many points.
+    """Seconds of the log-density at equal accuracy (bench.accuracy), where all runs have them for as many points.
 
     Else, with a note, at the solvers' own settings, which their certificate holds to the same 0.01 nat.
     """
     pair = problem.pair
     same_rows = pair.both["accurate_rows"].nunique() == 1
-    if same_rows and all(runs["accurate_seconds"].notna().any() for runs in (pair.solver, pair.reference)):
+    best = [tables.best_setting(runs) for runs in (pair.solver, pair.reference)]
+    if same_rows and all(runs["accurate_seconds"].notna().all() for runs in best):
         return tables.comparison(pair, ACCURATE)
     return replace(tables.comparison(pair, tables.DENSITY_TIME), note="at the solvers' own settings")
 

@@ -270,9 +270,19 @@ def read_all(folders: Iterable[Path]) -> tuple[list[Record], list[str]]:
     return list(records.values()), problems
 
 
+def files(folder: Path) -> list[Path]:
+    """The files of a folder that should be records, in the order of their names."""
+    return sorted(folder.glob("*.json"))
+
+
 def each(folder: Path, problems: list[str]) -> Iterator[Record]:
     """The records of a folder, one in memory at a time; a line is added to `problems` for each file that is not one."""
-    for path in sorted(folder.glob("*.json")):
+    return each_of(files(folder), problems)
+
+
+def each_of(paths: Iterable[Path], problems: list[str]) -> Iterator[Record]:
+    """The same of these files."""
+    for path in paths:
         try:
             record = read(path)
         except (RecordError, OSError) as error:

@@ -35,6 +35,7 @@ NEWTON_STEPS = 5
 RELAXATION = 1.9  # of the iterates, below 2
 
 GAP_LIMIT, MASS_LIMIT, LOST_LIMIT = 1e-3, 1e-10, 1e-3
+CURVES_LIMIT = 0.02  # of the objective: what the map may be worse than the path on the grid that certifies it
 
 
 @dataclass(frozen=True)
@@ -309,8 +310,19 @@ class EulerianFit:
                 "mass": lambda: (verified.mass_error, MASS_LIMIT),
                 "lost_mass": lambda: (self.lost, LOST_LIMIT),
                 "levels_left": lambda: (solver.levels - 1.0 - self.level, 0.0),  # a budget can end on a coarse grid
+                "curves": lambda: (abs(self._along(flow) / verified.objective - 1), CURVES_LIMIT),
             },
         )
+
+    def _along(self, flow: "Flow") -> float:
+        """L + weight KL of the characteristics from the centres of the cells, each with the mass of its cell."""
+        grid, density = self.problem.grid, self.problem.source.flatten()
+        axis = grid.centres().to(density)
+        held = density > 0
+        x, mass = torch.cartesian_prod(axis, axis)[held], density[held] * grid.h**2
+        z, logdet, cost = flow.follow(x)
+        kl = self.source.log_prob(x) - logdet - self.target.log_prob(z)
+        return (mass @ (cost + self.solver.weight * kl)).item()
 
     def state_dict(self) -> dict[str, Any]:
         return {
@@ -354,14 +366,19 @@ class Flow:
     def path(self, x: Points, t: float) -> Points:
         return x if t == 0 else self._follow(x, 0.0, t)
 
-    def log_prob(self, x: Points, target: Density) -> Values:
-        """log target(z(1)) + logdet with dlogdet/dt = -Laplacian Phi, from z(0) = x."""
+    def follow(self, x: Points) -> tuple[Points, Values, Values]:
+        """z(1), logdet with dlogdet/dt = -Laplacian Phi, and int 1/2 |grad Phi|^2 dt, from z(0) = x."""
 
         def rates(t: float, x: Points) -> tuple[Tensor, ...]:
             _, slope, laplacian = self.potential.derivatives(t, x)
-            return -slope, -laplacian
+            return -slope, -laplacian, slope.square().sum(1) / 2
 
-        z, logdet = integrate(rates, x, self.n_steps)
+        z, logdet, cost = integrate(rates, x, self.n_steps)
+        return z, logdet, cost
+
+    def log_prob(self, x: Points, target: Density) -> Values:
+        """log target(z(1)) + logdet."""
+        z, logdet, _ = self.follow(x)
         return target.log_prob(z) + logdet
 
     def hjb(self, x: Points) -> Values:
@@ -386,10 +403,14 @@ class Verified:
         return self.problem.feasible(self.iterate.rho)
 
     @property
+    def objective(self) -> float:
+        """J(path) = L + weight KL."""
+        return self.path.transport + self.problem.weight * self.path.kl
+
+    @property
     def gap(self) -> float:
         """(J(path) - D(potential)) / J(path), of the discrete problem."""
-        objective = self.path.transport + self.problem.weight * self.path.kl
-        return (objective - self.problem.bound(self.iterate.phi)) / objective
+        return (self.objective - self.problem.bound(self.iterate.phi)) / self.objective
 
     @property
     def mass_error(self) -> float:

@@ -37,7 +37,8 @@ class Sinkhorn(Discrete):
     "geomloss" the symmetric iteration of GeomLoss (Feydy et al. 2019; an extra: pip install geomloss), one a level,
     for the debiased divergence, its potentials then iterated on as those of "blocks" are. `max_iter` bounds the
     iterations of the last level, which end when the L1 error of the marginals is below half its limit for the
-    dtype, or what rounding leaves of it. More than `max_gib` GiB are refused.
+    dtype. Where rounding leaves more than that in float32, "blocks" and "geomloss" go on in float64, for as many again;
+    "pot" ends there. More than `max_gib` GiB are refused.
 
     The cost is <P, c>, P rounded to exact marginals, and that of GeomLoss
     S = OT(x, y) - OT(x, x) / 2 - OT(y, y) / 2. Outside the sample the map is the entropic one; debiased,
@@ -53,7 +54,7 @@ class Sinkhorn(Discrete):
     overrelaxation: float = 1.9
     max_gib: float = 4.0
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     gap_limit: ClassVar[float] = 1e-2
 
     def __post_init__(self) -> None:
@@ -130,11 +131,11 @@ class Sinkhorn(Discrete):
             *before, (epsilon, iterations, _) = levels
             f, _ = self._blocks(*coarse, [*before, (epsilon, iterations, WARM_TOLERANCE)])
             g = softmin(y, coarse[0], f, epsilon)
-            return iterate(x, y, g, *levels[-1], self.overrelaxation)
+            return solved(x, y, g, levels[-1], self.overrelaxation)
         g = y.new_zeros(len(y))
         for level in levels[:-1]:
             _, g = iterate(x, y, g, *level)
-        return iterate(x, y, g, *levels[-1], self.overrelaxation)
+        return solved(x, y, g, levels[-1], self.overrelaxation)
 
     def _geomloss(self, x: Points, y: Points, last: Level) -> tuple[Entropic, Entropic, Entropic]:
         """The couplings of x with y, x with x and y with y."""
@@ -150,9 +151,18 @@ class Sinkhorn(Discrete):
         with torch.no_grad():  # which also restores the mode that GeomLoss sets
             for a, b in ((x, y), (x, x), (y, y)):
                 _, g = strictly("geomloss", partial(solve, a, b))
-                potentials = iterate(a, b, g.flatten(), *last, self.overrelaxation)
+                potentials = solved(a, b, g.flatten(), last, self.overrelaxation)
                 found.append(finite(Entropic(a, b, *potentials, epsilon)))
         return found[0], found[1], found[2]
+
+
+def solved(x: Points, y: Points, g: Values, last: Level, overrelaxation: float) -> Potentials:
+    """`iterate` at the last level; on in double precision where rounding left more than the dtype's TOLERANCE."""
+    potentials = iterate(x, y, g, *last, overrelaxation)
+    epsilon, most, tolerance = last
+    if tolerance <= (aim := TOLERANCE[x.dtype]):
+        return potentials
+    return iterate(x.double(), y.double(), potentials[1].double(), epsilon, most, aim, overrelaxation)
 
 
 def iterate(

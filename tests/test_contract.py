@@ -12,17 +12,21 @@ from bench.record import describe, key
 from datasets.base import Problem, Samples
 from datasets.gaussians import Gaussians
 from datasets.toy import Moons
+from solvers import enot, neural_hjb
 
 CONFIGURATIONS = sorted((Path(__file__).parents[1] / "bench/conf/solver").glob("*.yaml"))
 PROBLEMS = {"moons": Moons(), "gaussians": Gaussians(dim=2)}
 
 # Sizes that make any solver quick; those which it has among its fields are set.
 SMALL = {"width": 8, "hidden": (8, 8), "batch_size": 64, "n_points": 200, "max_steps": 20, "lr": 0.02, "levels": 2}
+COST_ROWS = 2**10  # that estimate a cost
 STEPS = 6
 
 
 @pytest.fixture(params=CONFIGURATIONS, ids=lambda path: path.stem)
-def solver(request):
+def solver(request, monkeypatch):
+    for module in (enot, neural_hjb):
+        monkeypatch.setattr(module, "COST_ROWS", COST_ROWS)
     built = instantiate(OmegaConf.load(request.param), _convert_="all")
     names = {field.name for field in dataclasses.fields(built)}
     return dataclasses.replace(built, **{name: value for name, value in SMALL.items() if name in names})

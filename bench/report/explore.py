@@ -72,13 +72,17 @@ def data(group: Group, reference: str) -> dict[str, Any]:
         "solvers": solvers,
         "looks": {solver: _look(solver) for solver in solvers},
         "cells": cells,
-        "refused": [name for name, part in frame.groupby("dataset") if refusal(part, group.allowed)],
+        "refused": [name for name, part in frame.groupby("dataset") if _refused(part, group)],
         "critical": [stats.critical_difference(k, 1) for k in range(2, len(solvers) + 1)],
         "runs": _runs(frame, cells),
         "best": _packed([[curve.best] for curve in tables.validations(frame)])["values"],
         "stairs": _packed(stairs),
         "curves": _packed(drawn),
     }
+
+
+def _refused(part: pd.DataFrame, group: Group) -> bool:
+    return bool(refusal(part, tables.target(part), group.allowed))
 
 
 def staircase(curve: Curve) -> np.ndarray:

@@ -10,6 +10,7 @@ mpl.use("Agg")
 import matplotlib.pyplot as plt
 import seaborn as sns
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import LayoutEngine
 from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
@@ -111,6 +112,16 @@ def _escaped(shown: str) -> str:
     if "$\\math" in shown:
         return shown
     return "\n".join(map(tex, shown.replace(r"\$", "$").split("\n")))
+
+
+def settle(figure: Figure) -> LayoutEngine | None:
+    """Lay a figure out: in one pass titles are cut, and each file would make another. Gives what laid it out."""
+    engine = figure.get_layout_engine()
+    if engine:
+        engine.execute(figure)
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+    return engine
 
 
 def close(figure: Figure) -> None:

@@ -15,7 +15,8 @@ name, NaN where absent.
 import json
 import math
 import string
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -31,6 +32,7 @@ from bench import record, stats
 from bench.env import KEEP_MEMORY
 from bench.names import dataset_name, solver_name
 from bench.record import Record, flat
+from bench.report import beside
 
 METRICS = (
     *("nll", "nll_stderr", "nll_gap", "mmd", "inverse_error_mean", "inverse_error_max"),
@@ -48,6 +50,7 @@ COSTS = tuple(name for name in record.COST if name not in LISTS)
 BASELINE = "moments"
 MEASURES = ("source", "target")
 UNKNOWN = "unknown"
+PIECE = 250  # records that are read at once by one of two processes
 CURVE = ("step", "seconds", "valid_nll")
 NOISE = {"cpu_pressure": 0.2, "steal": 0.05}  # shares of the time
 
@@ -76,17 +79,36 @@ class Curve:
         return len(self.nll) > 1 and math.isfinite(self.best) and stats.not_converged(self.seconds, self.nll)
 
 
-def load(folders: Iterable[Path]) -> tuple[pd.DataFrame, list[str]]:
-    """The frame of all records of the folders, the first of each key, and a line for each file that is none."""
+def load(folders: Iterable[Path], other: Executor | None = None) -> tuple[pd.DataFrame, list[str]]:
+    """The frame of all records of the folders, the first of each key, and a line for each file that is none.
+
+    `other` reads some of them meanwhile.
+    """
     rows: dict[str, dict[str, Any]] = {}
     problems: list[str] = []
-    for folder in folders:
-        for one in record.each(folder, problems):
-            try:
-                rows.setdefault(one["key"], _row(one, folder))
-            except (KeyError, TypeError, AttributeError, ValueError) as error:
-                problems.append(f"{folder / one['key']}.json: not a record (config or env: {error!r})")
+    pieces = [piece for folder in folders for piece in _pieces(record.files(folder))]
+    for made, lines in beside.shared(other or beside.InTurn(), _rows, pieces):
+        for row in made:
+            rows.setdefault(row["key"], row)
+        problems += lines
     return _frame(list(rows.values())), [clean(line, 300) for line in problems]
+
+
+def _pieces(paths: Sequence[Path]) -> Iterator[Sequence[Path]]:
+    return (paths[at : at + PIECE] for at in range(0, len(paths), PIECE))
+
+
+def _rows(paths: Sequence[Path]) -> tuple[list[dict[str, Any]], list[str]]:
+    """A row for each record of `paths`, all of one folder, and a line for each file that is none."""
+    rows: list[dict[str, Any]] = []
+    problems: list[str] = []
+    for one in record.each_of(paths, problems):
+        folder = paths[0].parent
+        try:
+            rows.append(_row(one, folder))
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            problems.append(f"{folder / one['key']}.json: not a record (config or env: {error!r})")
+    return rows, problems
 
 
 def of(records: Iterable[Record], folder: Path = Path()) -> pd.DataFrame:

@@ -53,7 +53,8 @@ def of(group: Group, reference: str) -> Standing | None:
     judged = {str(solver) for solver, runs in rivals.groupby("solver") if _validated(runs)}
     ran = {str(name): judged & set(runs["solver"]) for name, runs in rivals.groupby("dataset") if _validated(runs)}
     parts = {str(name): part for name, part in group.frame.groupby("dataset") if name in ran}
-    refused = {name: why for name, part in parts.items() if (why := refusal(part, group.allowed))}
+    goals = {name: tables.target(part) for name, part in parts.items()}
+    refused = {name: why for name, part in parts.items() if (why := refusal(part, goals[name], group.allowed))}
     solvers, problems = block({name: those for name, those in ran.items() if name not in refused})
     if not solvers:
         return None
@@ -62,8 +63,7 @@ def of(group: Group, reference: str) -> Standing | None:
     columns = []
     for name, part in ranked.items():
         runs = rivals[rivals["dataset"] == name]
-        goal = tables.target(part)
-        columns.append([_seconds(runs[runs["solver"] == solver], goal, part) for solver in ordered])
+        columns.append([_seconds(runs[runs["solver"] == solver], goals[name], part) for solver in ordered])
     return Standing(
         ordered,
         list(ranked),
@@ -74,12 +74,12 @@ def of(group: Group, reference: str) -> Standing | None:
     )
 
 
-def refusal(part: pd.DataFrame, allowed: Collection[str]) -> str:
-    """Why no solver is ranked on the problem of which `part` has all runs; empty where they are."""
+def refusal(part: pd.DataFrame, goal: Target | None, allowed: Collection[str]) -> str:
+    """Why no solver is ranked on the problem of which `part` has all runs, `goal` its target; empty where they are."""
     mixed = [mix.name for mix in lint.unfair(part) if mix.name not in allowed]
     if mixed:
         return f"runs differ in {', '.join(mixed)}"
-    return "no target q" if tables.target(part) is None else ""
+    return "no target q" if goal is None else ""
 
 
 def block(ran: Mapping[str, set[str]]) -> Block:

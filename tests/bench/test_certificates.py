@@ -226,6 +226,19 @@ def test_the_sampling_bias_is_the_share_of_the_cost_between_samples_of_one_law(r
     assert not certify(problem, Answers(nothing), nothing, rng)["sampling_bias"]["ok"]
 
 
+def test_straightness_is_what_curves_are_longer_than_lines(rng):
+    """A detour of half the distance to one side and back, at even speed along either half: twice the energy."""
+    problem, transport = exact(2, rng)
+    line = replace(transport, cost=1.0, energy=lambda x: (transport.forward(x) - x).square().sum(1) / 2)
+    assert certify(problem, Answers(line), line, rng)["straightness"]["value"] == pytest.approx(0.0, abs=1e-12)
+    detour = replace(line, energy=lambda x: 2 * line.energy(x))
+    found = certify(problem, Answers(detour), detour, rng)["straightness"]
+    assert found == {"value": pytest.approx(1.0), "limit": 0.02, "ok": False}
+    still = replace(line, forward=lambda x: x, inverse=lambda x: x)  # of no length: nothing to be compared with
+    assert certify(problem, Answers(still), still, rng)["straightness"]["ok"] is False
+    assert "straightness" not in certify(problem, Answers(line), replace(line, cost=None), rng)
+
+
 def test_a_transport_brings_certificates_of_its_own(rng):
     problem, transport = exact(3, rng)
 

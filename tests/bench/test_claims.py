@@ -164,6 +164,9 @@ def test_inference_is_at_equal_accuracy_where_both_have_it() -> None:
     mixed = records(True)
     mixed[0]["cost"]["accurate_rows"] = 500
     assert measure(mixed, of="inference") == own
+    lacking = records(True)  # one seed of which no effort was within 0.01 nat, as the table says too
+    lacking[0]["cost"]["accurate_seconds"] = None
+    assert measure(lacking, of="inference") == own
 
 
 def test_settings_are_told_apart() -> None:

@@ -58,7 +58,7 @@ def test_a_failed_certificate_of_a_cost_voids_it_and_names_itself():
 
 
 @pytest.mark.parametrize(
-    "name", ["marginal_source", "marginal_target", "mass", "duality_gap", "lost_mass", "levels_left"]
+    "name", ["marginal_source", "marginal_target", "mass", "duality_gap", "lost_mass", "levels_left", "curves"]
 )
 def test_what_a_solver_certifies_itself_voids_its_costs(name):
     assert name in certificates_of_solvers()
@@ -72,6 +72,18 @@ def test_what_a_solver_certifies_itself_voids_its_costs(name):
         assert not cells(table(group([record]), "mixture_to_gaussian d=2", "otflow"))[solver][heading].void
         record["certificates"][name] = {"value": 1.0, "limit": 0.0, "ok": False}
         assert cells(table(group([record]), "mixture_to_gaussian d=2", "otflow"))[solver][heading].void
+
+
+def test_curves_that_are_not_straight_void_a_cost_along_them():
+    record = made("neural_hjb", 2, **{**EXACT, **RELAXED})
+    record["certificates"]["straightness"] = {"value": 0.07, "limit": 0.02, "ok": False}
+    only = group([record])
+    exact = cells(transport.exact(only, "mixture_to_gaussian d=2", "otflow"))["neural_hjb"]
+    relaxed = cells(transport.relaxed(only, "mixture_to_gaussian d=2", "otflow"))["neural_hjb"]
+    assert exact["its own estimate"].void
+    assert not exact["cost of its map"].void
+    assert relaxed["cost L"].void
+    assert not relaxed["KL"].void
 
 
 def certificates_of_solvers() -> set[str]:

@@ -1,5 +1,6 @@
 """The Eulerian judge against relaxed optima of Gaussians in closed form, and each part against its definition."""
 
+import copy
 import dataclasses
 from itertools import pairwise
 
@@ -69,6 +70,18 @@ def test_a_budget_that_ends_on_a_coarse_grid_fails_a_certificate():
     fit.step()
     value, limit = fit.transport().certificates["levels_left"]()
     assert value == 2 > limit
+
+
+def test_a_map_that_does_not_do_what_the_grid_says_fails_a_certificate(pair):
+    """The path on the grid can be sound, and what its potential moves otherwise."""
+    fit, _ = pair
+    value, limit = fit.transport().certificates["curves"]()
+    assert value < 1.5 * limit  # 0.004 on a grid that is twice as fine
+    off = copy.copy(fit)
+    off.iterate = dataclasses.replace(fit.iterate, phi=1.1 * fit.iterate.phi)
+    assert off.transport().certificates["curves"]()[0] > value + 0.01
+    coarse, _ = solved(levels=1)
+    assert coarse.transport().certificates["curves"]()[0] > 5 * limit
 
 
 def test_a_solve_that_was_stopped_or_a_domain_that_is_too_small_fails_its_certificate():

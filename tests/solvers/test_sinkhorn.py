@@ -196,6 +196,20 @@ def test_single_precision_ends_before_the_cap(rng, monkeypatch):
     assert MARGINAL_LIMIT[torch.float32] == 1e-4
 
 
+@pytest.mark.parametrize("backend", ["blocks", "geomloss"])
+def test_single_precision_goes_on_in_double_where_rounding_stops_it(backend, rng):
+    """Potentials of the largest cost, over epsilon, are rounded by 1e-3 here: ten times the limit of a marginal."""
+    torch.set_default_dtype(torch.float32)
+    x, y = pair(rng)
+    fit = fit_between(x, y, reg=1e-3, backend=backend)
+    transport = fit.transport()
+    (*_, (_, _, reached)) = fit.solver._levels(x, y, fit.coupling.epsilon)
+    assert reached > 5 * MARGINAL_LIMIT[torch.float32]
+    assert failed(transport) == set()
+    assert transport.cost == pytest.approx(empirical_cost(x, y), rel=1e-2)
+    assert transport.forward(torch.zeros(3, 2)).dtype == torch.float32
+
+
 def test_over_relaxation_gets_to_the_same_point_sooner(rng, monkeypatch):
     x, y = pair(rng)
     found = {}

@@ -1,0 +1,93 @@
+"""Draw the figures of the report and write their files."""
+
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.report import (
+    experiments,
+    figures,
+    gallery,
+    images,
+    marginals,
+    quality,
+    ranks,
+    shown,
+    transport_figures,
+    work_precision,
+    written,
+)
+from bench.report.figures import Drawn
+from bench.report.lint import Group
+from bench.report.options import Options
+from bench.report.page import Picture
+from bench.report.render import slug
+from bench.report.venues import Venue
+
+# no dates: the same records give the same file
+FORMATS: Mapping[str, Mapping[str, Any]] = {
+    ".pdf": {"dpi": 300, "metadata": {"CreationDate": None}},
+    ".png": {"dpi": 200},
+}
+OF_PAPERS: Mapping[str, Mapping[str, Any]] = {".svg": {"dpi": 300, "metadata": {"Date": None}}, ".pgf": {"dpi": 300}}
+
+
+@dataclass(frozen=True)
+class Written:
+    """The figures of one part of the report: each one's file name (without its suffix) and caption, the pictures that
+    the page shows, and a line for each picture of a run that could not be read.
+    """
+
+    named: Sequence[tuple[str, str]]
+    pictures: Sequence[Picture]
+    unread: Sequence[str] = ()
+
+
+def of_group(group: Group, options: Options) -> Written:
+    """Draw and write the figures of one group of records."""
+    figures.use_theme(options.venue)
+    pictures, unread = shown.pictures_of(group.frame, options.reference)
+    drawn = [*quality.figures(group, options.reference), *gallery.all_of(group, pictures, options.reference)]
+    drawn += marginals.all_of(group, pictures, options.reference)
+    drawn += work_precision.figures(group, options.reference)
+    drawn += ranks.all_of(group, options.reference)
+    drawn += transport_figures.all_of(group, pictures, options.reference)
+    drawn += images.all_of(group, pictures, options.reference)
+    return _write(drawn, options, unread)
+
+
+def of_kernels(options: Options) -> Written:
+    """Draw and write the figures of the experiments on kernels, where any were made."""
+    figures.use_theme(options.venue)
+    return _write(experiments.figures(options.records), options)
+
+
+def formats(venue: Venue | None) -> Mapping[str, Mapping[str, Any]]:
+    """How figures are written, by suffix: for a venue OF_PAPERS too, .pgf where there is a LaTeX to measure it."""
+    chosen = {**FORMATS, **(OF_PAPERS if venue else {})}
+    return {suffix: how for suffix, how in chosen.items() if suffix != ".pgf" or shutil.which("pdflatex")}
+
+
+def _write(drawn: Iterable[Drawn], options: Options, unread: Sequence[str] = ()) -> Written:
+    """Each figure in its formats; for a venue in its size."""
+    folder, suffixes = options.out / "figures", formats(options.venue)
+    folder.mkdir(parents=True, exist_ok=True)
+    named, pictures = [], []
+    for one in drawn:
+        path = folder / slug(one.name)
+        named.append((path.name, one.caption))
+        if options.venue:
+            one.figure.set_size_inches(options.venue.fitted(*one.figure.get_size_inches()))
+        engine = figures.settle(one.figure)
+        for suffix, how in suffixes.items():
+            if suffix == ".pgf":
+                one.figure.set_layout_engine(engine)  # LaTeX sets texts in other widths
+                figures.for_latex(one.figure)
+            one.figure.savefig(path.with_suffix(suffix), **how)
+            rasters = folder.glob(f"{path.name}-img[0-9]*.png") if suffix == ".pgf" else ()  # which it includes
+            written.note(path.with_suffix(suffix), *sorted(rasters))
+        figures.close(one.figure)
+        if not one.explored:
+            pictures.append(Picture.read(path.with_suffix(".png"), one.caption, FORMATS[".png"]["dpi"]))
+    return Written(named, pictures, unread)
