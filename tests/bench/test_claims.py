@@ -365,6 +365,23 @@ def test_claims_are_reproduced_or_partly_by_what_the_records_say() -> None:
     assert queries.judged(claim, slow)[0].verdict == PARTLY
 
 
+def test_the_velocities_of_the_grid_and_of_the_method_are_compared_in_both_directions() -> None:
+    dataset = {"_target_": "datasets.mixtures.MixtureToGaussian", "version": 3, "dim": 2}
+
+    def advected(solver: str, forward: float, backward: float, **settings: Any) -> Record:
+        found = {"upwind_objective": forward, "upwind_objective_backward": backward, "cost_estimate": 5.0}
+        return make(solver, config={"dataset": dataset}, settings=settings, metrics=found)
+
+    method = advected("neural_hjb", 5.61, 5.13, alpha4=3, alpha5=3, optimizer="bfgs")
+    here = evidence([method, advected("eulerian", 5.68, 5.32, levels=4)])
+    (entry,) = queries.judged([claim for claim in ledger.load() if claim.id == "T5"], here)
+    verdicts = {finding.part.query["of"]: finding.verdict for finding in entry.findings}
+    assert verdicts == {
+        "upwind_objective": REPRODUCED, "upwind_objective_backward": PARTLY, "cost_estimate": REPRODUCED,
+    }  # fmt: skip
+    assert entry.verdict == PARTLY
+
+
 def test_the_page_folds_the_claims_that_records_tell_nothing_of() -> None:
     part = Part("x", "2x", {}, Bounds(at_least=1.0), "make it")
     claims = {name: Claim(name, "Somebody", (part,) * n) for name, n in (("A", 1), ("B", 2), ("C", 1), ("D", 1))}
