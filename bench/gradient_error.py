@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 from bench import env
 from bench.commandline import options
-from bench.record import write_json
+from bench.record import BadInput, write_json
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from datasets.base import Problem
     from solvers.ffjord import FFJORD, FFJORDFit
 
 CONF = Path(__file__).parent / "conf"
@@ -48,16 +49,22 @@ def gradient(fit: "FFJORDFit", x: "Tensor", integrator: dict[str, Any]) -> tuple
     from solvers.adaptive import Evaluations
     from solvers.ffjord import FFJORDFit
 
-    flow = copy.deepcopy(fit.flow).to(x.dtype)
-    same = FFJORDFit(dataclasses.replace(fit.solver, **integrator), flow, fit.target, fit.training)
+    same = FFJORDFit(dataclasses.replace(fit.solver, **integrator), fit.flow, fit.target, fit.training)
     evaluations, directions = Evaluations(10**6), fit.training.batches.rng
     state = directions.get_state()  # the same directions each time
     with evaluations.watched():
         loss, _ = same.loss(x, evaluations)
         forward = evaluations.count
-        found = torch.autograd.grad(loss, tuple(flow.parameters()))
+        found = torch.autograd.grad(loss, tuple(fit.flow.parameters()))
     directions.set_state(state)
     return found, forward, evaluations.count - forward
+
+
+def in_float64(fit: "FFJORDFit") -> "FFJORDFit":
+    """`fit` with a copy of its flow in float64."""
+    from solvers.ffjord import FFJORDFit
+
+    return FFJORDFit(fit.solver, copy.deepcopy(fit.flow).double(), fit.target, fit.training)
 
 
 def compare(fit: "FFJORDFit", x: "Tensor", repeats: int) -> list[dict[str, Any]]:
@@ -72,7 +79,7 @@ def compare(fit: "FFJORDFit", x: "Tensor", repeats: int) -> list[dict[str, Any]]
     def flat(gradients: Sequence["Tensor"]) -> "Tensor":
         return torch.cat([g.flatten() for g in gradients]).double()
 
-    truth = flat(gradient(fit, x.double(), REFERENCE)[0])
+    truth = flat(gradient(in_float64(fit), x.double(), REFERENCE)[0])
     rows = []
     for integrator in integrators():
         found, forward, backward = gradient(fit, x, integrator)
@@ -106,16 +113,32 @@ def tuned(dataset: str) -> "FFJORD":
     return FFJORD(**settings["solver"])
 
 
-def experiment(dataset: str, steps: int, repeats: int) -> dict[str, Any]:
-    """All of it for one dataset, in float32 with seed 0."""
-    import torch
+def tuned_for() -> list[str]:
+    """The datasets that FFJORD has settings for: `ffjord_published` is of none."""
+    names = (path.stem.removeprefix("ffjord_") for path in (CONF / "tuned").glob("ffjord_*.yaml"))
+    return sorted(name for name in names if (CONF / "dataset" / f"{name}.yaml").exists())
+
+
+def loaded(dataset: str) -> "Problem":
+    """The problem `dataset`, one of `tuned_for`. Raises BadInput where its data are missing."""
     from hydra.utils import instantiate
     from omegaconf import OmegaConf
-    from torch import Generator
 
     from datasets.download import data_root
+    from datasets.errors import DataError
 
-    problem = instantiate(OmegaConf.load(CONF / "dataset" / f"{dataset}.yaml")).load(data_root(None))
+    try:
+        problem: Problem = instantiate(OmegaConf.load(CONF / "dataset" / f"{dataset}.yaml")).load(data_root(None))
+    except (DataError, OSError) as error:
+        raise BadInput(" ".join(str(error).split())) from None
+    return problem
+
+
+def experiment(dataset: str, problem: "Problem", steps: int, repeats: int) -> dict[str, Any]:
+    """All of it for one dataset, in float32 with seed 0."""
+    import torch
+    from torch import Generator
+
     fit = tuned(dataset).start(problem.source, problem.target, Generator().manual_seed(0))
     for _ in range(steps):
         fit.step()
@@ -132,18 +155,23 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.repeats < 1 or arguments.steps < 0:
         parser.error("--repeats must be 1 or more, and --steps 0 or more")
+    known = tuned_for()
     for dataset in arguments.dataset:
-        if not (CONF / "tuned" / f"ffjord_{dataset}.yaml").exists():
-            parser.error(f"FFJORD is not tuned for {dataset}: bench/conf/tuned has no ffjord_{dataset}.yaml")
+        if dataset not in known:
+            parser.error(f"FFJORD is not tuned for {dataset}: choose from {', '.join(known)}")
+    try:
+        problems = {dataset: loaded(dataset) for dataset in arguments.dataset}
+    except BadInput as error:
+        parser.error(str(error))
     from bench.report import kernels
 
     env.keep_memory()
-    for dataset in arguments.dataset:
-        found = experiment(dataset, arguments.steps, arguments.repeats)
+    for dataset, problem in problems.items():
+        found = experiment(dataset, problem, arguments.steps, arguments.repeats)
         write_json(FOLDER / f"{dataset}.json", found)
         kernels.draw("gradient_error", found, FOLDER / dataset)
-        for error in (1e-2, 1e-3, 1e-4, 1e-5):
-            print(dataset, f"error <= {error:g}:", faster_at(found["rows"], error))  # noqa: T201
+        for most in (1e-2, 1e-3, 1e-4, 1e-5):
+            print(dataset, f"error <= {most:g}:", faster_at(found["rows"], most))  # noqa: T201
 
 
 if __name__ == "__main__":

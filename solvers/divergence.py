@@ -49,8 +49,11 @@ def autograd(field: Field, t: Tensor, x: Points) -> tuple[Points, Values]:
 
 
 def directions(x: Points, noise: str, rng: Generator) -> Points:
-    """Random directions of the shape of x, independent entries of mean 0 and variance 1: "rademacher" or "gaussian"."""
+    """Random directions of the shape of x, independent entries of mean 0 and variance 1: "rademacher" or "gaussian".
+
+    From one state of `rng`, the same numbers in every dtype.
+    """
     if noise == "gaussian":
-        return torch.randn(x.shape, generator=rng, dtype=x.dtype, device=x.device)
+        return torch.randn(x.shape, generator=rng, dtype=torch.float32, device=x.device).to(x.dtype)
     assert noise == "rademacher"
     return torch.randint(2, x.shape, generator=rng, device=x.device).to(x.dtype).mul_(2).sub_(1)

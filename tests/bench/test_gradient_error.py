@@ -10,9 +10,9 @@ from datasets.gaussians import standard_normal
 from solvers.ffjord import FFJORD, FFJORDFit
 
 
-def fit(divergence: str = "exact") -> FFJORDFit:
+def fit(divergence: str = "exact", noise: str = "rademacher") -> FFJORDFit:
     rows = torch.randn(32, 2, generator=torch.Generator().manual_seed(5)) * 2 + 1
-    solver = FFJORD(hidden=(6, 5), batch_size=16, lr=0.05, divergence=divergence)
+    solver = FFJORD(hidden=(6, 5), batch_size=16, lr=0.05, divergence=divergence, noise=noise)
     found = solver.start(Samples(rows, rows[:8]), standard_normal(2), torch.Generator().manual_seed(0))
     found.step()
     return found
@@ -32,6 +32,31 @@ def test_the_reference_is_what_both_ways_tend_to(monkeypatch, divergence):
         assert fine["nfe_forward"] > coarse["nfe_forward"]
         assert (fine["nfe_backward"] > 0) == fine["adjoint"]
         assert fine["seconds"] > 0
+
+
+@pytest.mark.parametrize("noise", ["rademacher", "gaussian"])
+def test_in_float32_the_error_is_that_of_the_same_directions(monkeypatch, noise):
+    torch.set_default_dtype(torch.float32)
+    monkeypatch.setattr(gradient_error, "TOLERANCES", (1e-6,))
+    monkeypatch.setattr(gradient_error, "STEPS", (16,))
+    trained = fit("hutchinson", noise)
+    assert all(row["error"] < 1e-4 for row in compare(trained, trained.training.batches.next(), repeats=1))
+
+
+def test_the_flow_is_copied_for_the_reference_alone_and_not_on_the_clock(monkeypatch):
+    copied = []
+
+    def counted(flow):
+        copied.append(flow)
+        return copy(flow)
+
+    copy = gradient_error.copy.deepcopy
+    monkeypatch.setattr(gradient_error.copy, "deepcopy", counted)
+    monkeypatch.setattr(gradient_error, "TOLERANCES", (1e-2,))
+    monkeypatch.setattr(gradient_error, "STEPS", (1,))
+    trained = fit()
+    compare(trained, trained.training.batches.next(), repeats=2)
+    assert [id(flow) for flow in copied] == [id(trained.flow)]
 
 
 def test_a_gradient_leaves_the_fit_as_it_was():
@@ -55,8 +80,23 @@ def test_the_faster_way_is_judged_at_equal_error():
     assert faster_at(rows, 1e-4) == {"direct": 3.0, "adjoint": None}
 
 
-def test_what_is_not_tuned_is_refused(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["gradient_error", "nothing"])
-    with pytest.raises(SystemExit):
+@pytest.mark.parametrize(
+    ("dataset", "said"),
+    [
+        ("nothing", "FFJORD is not tuned for nothing: choose from 2spirals, 8gaussians, "),
+        ("published", "FFJORD is not tuned for published: choose from 2spirals, 8gaussians, "),
+        ("gas", "ethylene_CO.pickle is missing: fetch it with `python -m datasets.download gas`"),
+    ],
+)
+def test_what_is_not_there_is_one_line_before_any_work(dataset, said, monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("CNF_OT_DATA", str(tmp_path))
+    monkeypatch.setattr(gradient_error, "FOLDER", tmp_path / "results")
+    monkeypatch.setattr(gradient_error, "experiment", lambda *given: pytest.fail("work was done"))
+    monkeypatch.setattr("sys.argv", ["gradient_error", "8gaussians", dataset])
+    with pytest.raises(SystemExit) as exit:
         gradient_error.main()
-    assert "FFJORD is not tuned for nothing" in capsys.readouterr().err
+    assert exit.value.code == 2
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line.startswith("python -m bench.gradient_error: error: ")
+    assert said in line
+    assert not list(tmp_path.iterdir())

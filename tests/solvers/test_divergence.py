@@ -137,6 +137,16 @@ def test_directions_have_mean_0_and_covariance_1(noise, rng):
     assert (v.abs() == 1).all() == (noise == "rademacher")
 
 
+@pytest.mark.parametrize("noise", ["rademacher", "gaussian"])
+def test_directions_are_the_same_numbers_in_every_dtype(noise):
+    single, double = (
+        directions(torch.zeros(5, 3, dtype=dtype), noise, torch.Generator().manual_seed(0))
+        for dtype in (torch.float32, torch.float64)
+    )
+    assert (single.dtype, double.dtype) == (torch.float32, torch.float64)
+    assert torch.equal(single.double(), double)
+
+
 def test_float32_stays_float32_and_is_close():
     f, x = field(8, (16, 16, 16)), points(5, 8)
     expected = f.divergence(T, x)[1]
