@@ -22,7 +22,7 @@ from bench.env import keep_memory
 from bench.measure import Clock, Work, repeat
 from bench.record import write_json
 from bench.report import kernels
-from bench.trace import where
+from bench.trace import usable, where
 from bench.yardstick import Product, Yardstick
 from datasets.base import Samples
 from datasets.gaussians import standard_normal
@@ -133,7 +133,7 @@ def limits(device: str = "cpu") -> dict[str, float]:
 
 def main() -> None:
     parser = options("bench.scaling", __doc__)
-    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.add_argument("--device", type=usable, default="cpu", help="cpu (default) or cuda")
     device = parser.parse_args().device
     keep_memory()
     rows = measure([(name, Shape(**{name: size})) for name, sizes in SIZES.items() for size in sizes], device)

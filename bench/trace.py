@@ -6,6 +6,7 @@ Figure 2 of Onken et al. 2021 (arXiv 2006.00104): Laplacians of potentials of wi
 the dimensions of MINIBOONE, BSDS300 and MNIST, on initial weights; Hutchinson's estimate takes Rademacher vectors.
 """
 
+from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,8 +18,9 @@ from torch import Generator, Tensor
 from bench.commandline import options
 from bench.env import describe, keep_memory
 from bench.measure import repeat
-from bench.record import write_json
+from bench.record import BadInput, write_json
 from bench.report import kernels
+from bench.run import device_type, find_device
 from solvers.potential import Potential
 from solvers.train import seeded
 
@@ -95,13 +97,23 @@ def measure(dim: int, width: int = 64, n: int = 512, seed: int = 0, device: str 
 
 def main() -> None:
     parser = options("bench.trace", __doc__)
-    parser.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    parser.add_argument("--device", type=usable, default="cpu", help="cpu (default) or cuda")
     device = parser.parse_args().device
     keep_memory()  # as in a run: automatic differentiation gains most
     rows = [row for dim in DIMS for row in measure(dim, device=device)]
     found = {"environment": where(device), "rows": list(map(asdict, rows))}
     write_json(OUT / f"{device}.json", found)
     kernels.draw("trace", found, OUT / device)
+
+
+def usable(device: str) -> str:
+    """`device`, as the type of an option: argparse tells of one that is none, or not here."""
+    try:
+        device_type(device)
+        find_device(device)
+    except BadInput as error:
+        raise ArgumentTypeError(str(error)) from None
+    return device
 
 
 def where(device: str) -> dict[str, object]:

@@ -92,6 +92,41 @@ def test_figures_show_what_was_measured_and_no_label_lies_over_another(name, tmp
     assert len(line.get_xdata()) == {"trace": 7, "scaling": 3, "gradient_error": 2}[name]
 
 
+@pytest.mark.parametrize("module", [scaling, trace])
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [
+        ("xyz", "argument --device: device must be cpu, cuda or cuda:<number>, not 'xyz'"),
+        ("cuda", "argument --device: device cuda: torch finds 0 CUDA devices here"),
+    ],
+)
+def test_a_device_that_is_not_here_is_one_line(module, device, said, monkeypatch, capsys):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    monkeypatch.setattr(module, "measure", lambda *given, **more: pytest.fail("work was done"))
+    monkeypatch.setattr("sys.argv", [module.__name__, "--device", device])
+    with pytest.raises(SystemExit) as exit:
+        module.main()
+    assert exit.value.code == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith(f"python -m {module.__name__}: error: {said}")
+
+
+def test_a_solver_that_cannot_take_the_problem_is_one_line_before_any_control(monkeypatch, capsys, tmp_path):
+    class Picky:
+        def unfit(self, source, target):
+            return "it is too near"
+
+    monkeypatch.setattr(advection, "FOLDER", tmp_path)
+    monkeypatch.setattr(advection, "solvers", lambda dataset: {"neural_hjb": Picky()})
+    monkeypatch.setattr(advection, "judged", lambda *given: pytest.fail("work was done"))
+    monkeypatch.setattr("sys.argv", ["advection", "gaussians"])
+    with pytest.raises(SystemExit) as exit:
+        advection.main()
+    assert exit.value.code == 2
+    *_, line = capsys.readouterr().err.splitlines()
+    assert line == "python -m bench.advection: error: neural_hjb cannot take gaussians: it is too near"
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize(
     ("module", "dataset"), [(advection, "gaussians"), (gradient_error, "8gaussians"), (scaling, None), (trace, None)]
 )
@@ -99,7 +134,7 @@ def test_what_was_found_before_stays_where_it_cannot_be_written_anew(module, dat
     def full(descriptor):
         raise OSError(28, "No space left on device")
 
-    for name in ("experiment", "measure", "limits", "slope", "where", "keep_memory"):
+    for name in ("experiment", "loaded", "measure", "limits", "slope", "where", "keep_memory"):
         monkeypatch.setattr(module, name, lambda *given, **more: [], raising=False)
     monkeypatch.setattr("bench.env.keep_memory", lambda: None)
     monkeypatch.setattr(module, "OUT" if dataset is None else "FOLDER", tmp_path)
