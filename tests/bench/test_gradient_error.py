@@ -34,12 +34,11 @@ def test_the_reference_is_what_both_ways_tend_to(monkeypatch, divergence):
         assert fine["seconds"] > 0
 
 
-@pytest.mark.parametrize("noise", ["rademacher", "gaussian"])
-def test_in_float32_the_error_is_that_of_the_same_directions(monkeypatch, noise):
+def test_in_float32_the_error_is_that_of_the_same_directions(monkeypatch):
     torch.set_default_dtype(torch.float32)
     monkeypatch.setattr(gradient_error, "TOLERANCES", (1e-6,))
-    monkeypatch.setattr(gradient_error, "STEPS", (16,))
-    trained = fit("hutchinson", noise)
+    monkeypatch.setattr(gradient_error, "STEPS", (8,))
+    trained = fit("hutchinson", "gaussian")
     assert all(row["error"] < 1e-4 for row in compare(trained, trained.training.batches.next(), repeats=1))
 
 
