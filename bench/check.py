@@ -6,7 +6,8 @@
 
 1 counters   exact work of one step of every solver against results/reference/counters.json
 2 base       this checkout against the commit of --against, measured in turn (bench.gate)
-3 floors     the lower limit of OT-Flow's speed-up over FFJORD against results/reference/floors.json
+3 floors     the lower limits of OT-Flow's speed-ups, over FFJORD and over a plain network, against
+             results/reference/floors.json: a failure is one that is below both, as a faster FFJORD is none
 4 history    the speed-ups of this machine, run by run: advice, no verdict
 
 Exit status 0 passed, 1 failed, 2 could not be measured. Writes results/check/latest.json and latest.md, and appends
@@ -18,8 +19,9 @@ import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -120,8 +122,7 @@ def update_counters(report: Report) -> list[str]:
 
 
 def check_base(report: Report, base: str, slow: dict[str, float]) -> list[str]:
-    with gate.pair(base, slow) as sides:
-        verdicts, found = gate.compare(sides)
+    verdicts, found = gate.compare(partial(gate.pair, base, slow))
     if not verdicts:
         raise NotMeasured("no case was measured")
     report.data["verdicts"] = [asdict(one) for one in verdicts]
@@ -137,18 +138,23 @@ def check_floors(report: Report) -> list[str]:
     found = _speed_ups(report)
     lines = gate.below(found, floors)
     if lines and found:  # confirmed, as a slow-down is: others may have used the processor
-        again = {one.name: one for one in _measured(2 * gate.QUADS)}
-        found = [replace(one, head=again[one.name].head) for one in found if one.name in again]
+        found = _measured(2 * gate.QUADS)
         lines = gate.below(found, floors)
+    lines += [f"{name}: has no floor, take it with --floors --update" for name in gate.HEADLINES if name not in floors]
     report.failures += lines
-    return lines or [f"{one.name}: {one.head.low:.2f} at least" for one in found]
+    return lines or [floors[one.name].against(one) for one in found]
 
 
 def update_floors(report: Report) -> list[str]:
     found = _speed_ups(report)
-    floors = {one.name: round(ROOM * one.head.low, 2) for one in found}
-    write_json(FLOORS, floors)
-    return [f"{name}: floor {value:g}" for name, value in floors.items()]
+    floors = {one.name: floor(one.head, one.plain) for one in found}
+    write_json(FLOORS, {name: asdict(value) for name, value in floors.items()})
+    return [floors[one.name].against(one) for one in found]
+
+
+def floor(ffjord: gate.Interval, plain: gate.Interval) -> gate.Floor:
+    """What to hold a headline to that measured so."""
+    return gate.Floor(*(float(f"{ROOM * over.low:.2g}") for over in (ffjord, plain)))
 
 
 def _speed_ups(report: Report) -> list[gate.SpeedUp]:
@@ -160,17 +166,16 @@ def _speed_ups(report: Report) -> list[gate.SpeedUp]:
 
 def _measured(quads: int) -> list[gate.SpeedUp]:
     with gate.alone() as sides:
-        return gate.speed_ups(sides.measure(gate.CASES, quads))
+        return gate.speed_ups(sides.measure([*gate.CASES, *gate.YARDSTICKS.values()], quads))
 
 
-def _floors() -> dict[str, float]:
+def _floors() -> dict[str, gate.Floor]:
     try:
-        floors = json.loads(FLOORS.read_text())
-    except (OSError, ValueError) as error:
-        raise NotMeasured(f"{FLOORS.name}: {error}; write it with --floors --update") from None
-    if not isinstance(floors, dict) or not all(isinstance(v, int | float) for v in floors.values()):
-        raise NotMeasured(f"{FLOORS.name} is no table of numbers: write it with --floors --update")
-    return floors
+        written = json.loads(FLOORS.read_text())
+        return {name: gate.Floor(float(one["ffjord"]), float(one["plain"])) for name, one in written.items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
+        reason = f"{FLOORS.name} cannot be read as a table of floors ({type(error).__name__})"
+        raise NotMeasured(f"{reason}: write it with --floors --update") from None
 
 
 def keep_history(report: Report) -> list[str]:

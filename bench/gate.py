@@ -3,7 +3,8 @@
 Both sides run in processes of their own, and take turns: base, head, head, base, and again. A quad gives one log
 ratio of head over base, in which what the machine did meanwhile cancels. A case fails where the median slow-down
 exceeds LIMIT and its bootstrap interval excludes none; it passes where the interval excludes 2 LIMIT; else it is
-unknown, and is given as many quads again, once. A failure has to be found once more, with new quads.
+unknown, and is given as many quads again, once. A failure has to be found once more, by new processes: how the memory
+of a process lies makes it faster or slower for as long as it lives.
 """
 
 import json
@@ -13,9 +14,9 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,7 +25,7 @@ import numpy as np
 from bench import stats
 from bench.counters import NotMeasured
 from bench.env import KEEP_MEMORY, allocator
-from bench.gate_worker import CASES, SHAPES, WORKS
+from bench.gate_worker import CASES, SHAPES, WORKS, YARDSTICKS
 from bench.stats import Interval
 
 ROOT = Path(__file__).parents[1]
@@ -57,13 +58,15 @@ class Verdict:
 
 @dataclass(frozen=True)
 class SpeedUp:
-    """FFJORD's seconds over OT-Flow's in head, and what has changed since base: its own two factors."""
+    """FFJORD's seconds over OT-Flow's, a plain network's over OT-Flow's, and what has changed from base to head."""
 
-    INTERVALS: ClassVar[tuple[str, ...]] = ("head", "base", "otflow", "ffjord")
+    INTERVALS: ClassVar[tuple[str, ...]] = ("head", "base", "plain", "plain_base", "otflow", "ffjord")
 
     name: str
-    head: Interval
+    head: Interval  # FFJORD over OT-Flow
     base: Interval
+    plain: Interval  # the plain network over OT-Flow, in head
+    plain_base: Interval
     otflow: Interval  # head over base
     ffjord: Interval
 
@@ -201,14 +204,24 @@ def _git(root: Path, *arguments: str) -> str:
         raise NotMeasured(f"git {arguments[0]}: {(error.stderr.strip().splitlines() or ['failed'])[-1]}") from None
 
 
-def compare(sides: Pair, cases: Sequence[str] = CASES, quads: int = QUADS) -> tuple[list[Verdict], list[SpeedUp]]:
-    """A verdict for each of `cases`, and the speed-ups that they make up. Raises NotMeasured."""
-    found = sides.measure(cases, quads)
-    unknown = [case for case in cases if judge(ratios(found[case]))[0] == UNKNOWN]
-    for case, more in sides.measure(unknown, quads).items():
-        found[case] += more
-    verdicts = [_verdict(case, found[case]) for case in cases]
-    return [_confirmed(sides, one, quads) for one in verdicts], speed_ups(found)
+def compare(
+    pairs: Callable[[], AbstractContextManager[Pair]], cases: Sequence[str] = CASES, quads: int = QUADS
+) -> tuple[list[Verdict], list[SpeedUp]]:
+    """A verdict for each of `cases`, and the speed-ups that they make up. Raises NotMeasured.
+
+    `pairs` gives a pair of new workers at each call: one to find failures, another to confirm them.
+    """
+    with pairs() as sides:
+        found = sides.measure([*cases, *YARDSTICKS.values()], quads)
+        unknown = [case for case in cases if judge(ratios(found[case]))[0] == UNKNOWN]
+        for case, more in sides.measure(unknown, quads).items():
+            found[case] += more
+    verdicts = {case: _verdict(case, found[case]) for case in cases}
+    if failed := [case for case in cases if verdicts[case].outcome == FAIL]:
+        with pairs() as sides:
+            again = sides.measure(failed, 2 * quads)
+        verdicts |= {case: _confirmed(case, again[case]) for case in failed}
+    return list(verdicts.values()), speed_ups(found)
 
 
 def ratios(quads: Sequence[tuple[float, float]]) -> list[float]:
@@ -220,25 +233,30 @@ def _verdict(case: str, quads: Sequence[tuple[float, float]]) -> Verdict:
     return Verdict(case, outcome, interval, len(quads))
 
 
-def _confirmed(sides: Pair, first: Verdict, quads: int) -> Verdict:
-    """A failure stands only where new quads fail too."""
-    if first.outcome != FAIL:
-        return first
-    again = _verdict(first.case, sides.measure([first.case], 2 * quads)[first.case])
-    return again if again.outcome == FAIL else Verdict(first.case, UNKNOWN, again.ratio, again.quads)
+def _confirmed(case: str, quads: Sequence[tuple[float, float]]) -> Verdict:
+    """What becomes of a case that failed: it stands only where these quads fail too."""
+    again = _verdict(case, quads)
+    return again if again.outcome == FAIL else replace(again, outcome=UNKNOWN)
 
 
 def speed_ups(found: Mapping[str, Sequence[tuple[float, float]]]) -> list[SpeedUp]:
-    """Of each headline whose two cases were measured."""
+    """Of each headline whose two cases were measured; `found` has the yardstick of its shape too."""
     made = []
     for name in HEADLINES:
         ours, theirs = found.get(f"otflow {name}"), found.get(f"ffjord {name}")
         if not ours or not theirs:
             continue
-        quads = list(zip(ours, theirs, strict=False))  # a case may have had more
-        head, base = ([f[side] / o[side] for o, f in quads] for side in (0, 1))
-        made.append(SpeedUp(name, _interval(head), _interval(base), _interval(ratios(ours)), _interval(ratios(theirs))))
+        plain = found[YARDSTICKS[name.split()[-1]]]
+        changes = _interval(ratios(ours)), _interval(ratios(theirs))
+        made.append(SpeedUp(name, *_over(theirs, ours), *_over(plain, ours), *changes))
     return made
+
+
+def _over(theirs: Sequence[tuple[float, float]], ours: Sequence[tuple[float, float]]) -> tuple[Interval, Interval]:
+    """Their seconds over ours, in head and in base."""
+    quads = list(zip(theirs, ours, strict=False))  # a case may have had more
+    head, base = ([a[side] / b[side] for a, b in quads] for side in (0, 1))
+    return _interval(head), _interval(base)
 
 
 def _interval(values: Sequence[float]) -> Interval:
@@ -248,18 +266,32 @@ def _interval(values: Sequence[float]) -> Interval:
 # Floors
 
 
-def below(found: Sequence[SpeedUp], floors: Mapping[str, float]) -> list[str]:
-    """A line for each headline whose speed-up, the interval's lower limit, is below its committed floor.
+@dataclass(frozen=True)
+class Floor:
+    """What the lower limit of FFJORD's and of a plain network's seconds over OT-Flow's is held to."""
 
-    A speed-up that is less for FFJORD's having become faster than in base is no failure: it is held to what it would
-    be with base's FFJORD. A line too for each floor that was not measured. Raises NotMeasured without floors.
+    ffjord: float
+    plain: float
+
+    def holds(self, one: SpeedUp) -> bool:
+        """Whether not both are below: a slower OT-Flow lowers both, a faster FFJORD only its own."""
+        return one.head.low >= self.ffjord or one.plain.low >= self.plain
+
+    def against(self, one: SpeedUp) -> str:
+        """The speed-up beside this floor, as a line."""
+        return (
+            f"{one.name}: FFJORD / OT-Flow {one.head.low:.2f} at least, floor {self.ffjord:g}; "
+            f"plain network / OT-Flow {one.plain.low:.2g}, floor {self.plain:g}"
+        )
+
+
+def below(found: Sequence[SpeedUp], floors: Mapping[str, Floor]) -> list[str]:
+    """A line for each headline that its floor does not hold, and for each floor that was not measured.
+
+    Raises NotMeasured without floors.
     """
     if not floors:
         raise NotMeasured("there are no floors: commit them with --update")
-    measured = {one.name: one for one in found}
-    lines = [f"{name}: not measured, its floor is {floors[name]:g}" for name in floors if name not in measured]
-    for name, one in measured.items():
-        low = one.head.low / min(1.0, one.ffjord.value)
-        if name in floors and not low >= floors[name]:
-            lines.append(f"{name}: FFJORD / OT-Flow is {low:.2f} at least, below its floor of {floors[name]:g}")
-    return lines
+    lines = [f"{name}: not measured, and has a floor" for name in floors.keys() - {one.name for one in found}]
+    fallen = [one for one in found if one.name in floors and not floors[one.name].holds(one)]
+    return sorted(lines) + [f"{floors[one.name].against(one)}: below both" for one in fallen]

@@ -18,6 +18,7 @@ SOLVERS = ("otflow", "ffjord")
 WORKS = ("step", "density", "sampling")
 SHAPES = {"toy": (2, 1024), "tabular": (43, 256)}  # (dimension, batch), the second a reduced MINIBOONE
 CASES = tuple(f"{solver} {work} {shape}" for shape in SHAPES for work in WORKS for solver in SOLVERS)
+YARDSTICKS = {shape: f"plain step {shape}" for shape in SHAPES}  # what no commit changes
 SEED = 0
 
 
@@ -64,6 +65,8 @@ def build(name: str) -> Callable[[], Any]:
 
     solver, work, shape = name.split()
     dim, batch = SHAPES[shape]
+    if solver == "plain":
+        return plain(batch)
     source, target = problem(dim)
     fit = settings(solver, shape, batch).start(source, target, Generator().manual_seed(SEED))
     if work == "step":
@@ -74,6 +77,16 @@ def build(name: str) -> Callable[[], Any]:
         return lambda: transport.log_prob(points)
     drawn = target.sample(batch, Generator().manual_seed(SEED))
     return lambda: transport.inverse(drawn)
+
+
+def plain(batch: int, width: int = 64, depth: int = 8) -> Callable[[], Any]:
+    """The gradient of a network of torch's own layers: matrix products, tanh and autograd, and no code of ours."""
+    import torch
+
+    layers = [part for _ in range(depth) for part in (torch.nn.Linear(width, width), torch.nn.Tanh())]
+    network = torch.nn.Sequential(*layers)
+    x = torch.randn(batch, width, generator=torch.Generator().manual_seed(SEED))
+    return lambda: torch.autograd.grad(network(x).sum(), tuple(network.parameters()))
 
 
 def problem(dim: int) -> tuple[Any, Any]:

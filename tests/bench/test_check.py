@@ -11,9 +11,10 @@ from bench.gate import Interval, SpeedUp, Verdict
 FINE = {"x@y": {"flops": 1}}
 
 
-def speed_up(name, low=1.5):
+def speed_up(name, low=1.5, plain=0.5):
+    """Of one whose floors are 1 and 1."""
     one = Interval(1.0, 0.9, 1.1)
-    return SpeedUp(name, Interval(low + 0.1, low, low + 0.2), one, one, one)
+    return SpeedUp(name, Interval(low + 0.1, low, low + 0.2), one, Interval(plain + 0.1, plain, 2.0), one, one, one)
 
 
 @pytest.fixture
@@ -31,15 +32,20 @@ def gated(tmp_path, monkeypatch):
         def measure(self, cases, quads):
             return {}
 
+    def compare(pairs):
+        with pairs():
+            return tuple(found)
+
     monkeypatch.setattr(check, "OUT", tmp_path / "check")
     monkeypatch.setattr(check, "FLOORS", tmp_path / "floors.json")
     monkeypatch.setattr(counters, "REFERENCE", tmp_path / "counters.json")
     (tmp_path / "counters.json").write_text(json.dumps(FINE))
-    (tmp_path / "floors.json").write_text('{"step toy": 1.0}')
+    (tmp_path / "floors.json").write_text('{"step toy": {"ffjord": 1.0, "plain": 1.0}}')
+    monkeypatch.setattr(gate, "HEADLINES", ("step toy",))
     monkeypatch.setattr(counters, "count_all", lambda: FINE)
     monkeypatch.setattr(gate, "pair", lambda base, slow: Sides())
     monkeypatch.setattr(gate, "alone", lambda: Sides())
-    monkeypatch.setattr(gate, "compare", lambda sides: tuple(found))
+    monkeypatch.setattr(gate, "compare", compare)
     monkeypatch.setattr(gate, "speed_ups", lambda measured: found[1])
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     return found
@@ -82,7 +88,23 @@ def test_a_counter_off_by_one_fails_with_its_name(gated, monkeypatch, capsys):
 def test_a_speed_up_below_its_floor_fails(gated, monkeypatch, capsys):
     gated[1][:] = [speed_up("step toy", 0.5)]
     assert run(monkeypatch, "--floors") == 1
-    assert "below its floor of 1" in capsys.readouterr().out
+    assert "step toy: FFJORD / OT-Flow 0.50 at least, floor 1" in capsys.readouterr().out
+
+
+def test_a_faster_ffjord_fails_no_floor(gated, monkeypatch, capsys):
+    gated[1][:] = [speed_up("step toy", 0.5, plain=1.2)]
+    assert run(monkeypatch, "--floors") == 0
+    assert "FFJORD / OT-Flow 0.50 at least, floor 1; plain network / OT-Flow 1.2, floor 1" in capsys.readouterr().out
+
+
+def test_a_headline_without_a_floor_fails_with_its_name(gated, monkeypatch, capsys):
+    monkeypatch.setattr(gate, "HEADLINES", ("step toy", "density toy"))
+    assert run(monkeypatch, "--floors") == 1
+    assert "density toy: has no floor" in capsys.readouterr().out
+
+
+def test_each_headline_has_a_committed_floor():
+    assert set(json.loads(check.FLOORS.read_text())) == set(gate.HEADLINES)
 
 
 def test_a_fall_below_a_floor_is_confirmed(gated, monkeypatch):
@@ -138,18 +160,20 @@ def test_what_cannot_be_measured_is_neither_pass_nor_fail(gated, monkeypatch, ca
     assert run(monkeypatch) == 1  # what failed is known all the same
 
 
-@pytest.mark.parametrize("content", [None, "", "[]", '{"step toy": "fast"}'])
+@pytest.mark.parametrize(
+    "content", [None, "", "[]", "{}", '{"step toy": 1.0}', '{"step toy": {"ffjord": 1.0, "plain": "fast"}}']
+)
 def test_floors_that_are_none(content, gated, monkeypatch, capsys):
     check.FLOORS.unlink()
     if content is not None:
         check.FLOORS.write_text(content)
     assert run(monkeypatch, "--floors") == 2
-    assert "floors.json" in capsys.readouterr().out
+    assert "--update" in capsys.readouterr().out
 
 
 def test_floors_are_taken_below_what_is_measured(gated, monkeypatch):
     assert run(monkeypatch, "--floors", "--update") == 0
-    assert json.loads(check.FLOORS.read_text()) == {"step toy": 0.9}
+    assert json.loads(check.FLOORS.read_text()) == {"step toy": {"ffjord": 0.9, "plain": 0.3}}
     assert run(monkeypatch, "--floors") == 0
 
 

@@ -50,19 +50,27 @@ def sides(monkeypatch, tmp_path):
 
 
 def test_each_trial_counts_what_it_is_to_count(sides):
-    found = {trial.name: prove.once(sides, trial, "abc") for trial in TRIALS}
+    found = {trial.name: prove.once(trial, "abc") for trial in TRIALS}
     assert [one.counted for one in found.values()] == [False, True, True, True]
     assert found[SLOWER.name].failed == found[SLOWEST.name].failed == (STEP,)
     assert found[FASTER.name].failed == found[NOTHING.name].failed == ()
     slow_only = replace(FASTER, base={})
-    assert not prove.once(sides, slow_only, "abc").counted, "FFJORD is no faster"
+    assert not prove.once(slow_only, "abc").counted, "FFJORD is no faster"
     broken = replace(FASTER, head={STEP: 0.3})
-    assert not prove.once(sides, broken, "abc").counted, "a case fails"
+    assert not prove.once(broken, "abc").counted, "a case fails"
 
 
 def test_a_floor_broken_by_a_faster_ffjord_does_not_count(sides, monkeypatch):
     monkeypatch.setattr(gate, "below", lambda found, floors: ["step toy: below"])
-    assert not prove.once(sides, FASTER, "abc").counted
+    assert not prove.once(FASTER, "abc").counted
+
+
+def test_a_faster_ffjord_is_held_to_the_floors_of_its_base(sides, monkeypatch):
+    held = []
+    monkeypatch.setattr(gate, "below", lambda found, floors: held.append(floors["step toy"]) or [])
+    assert prove.once(FASTER, "abc").counted
+    assert held[0].ffjord == pytest.approx(2 * prove.check.ROOM, rel=0.1), "which a FFJORD twice as fast is below"
+    assert held[0].plain == pytest.approx(prove.check.ROOM, rel=0.1)
 
 
 def test_wanted_is_a_number_of_runs():
@@ -86,6 +94,17 @@ def test_the_table():
     assert "| an empty result fails | `tests/bench/test_check.py::test_an_empty_result_is_no_pass` | no |" in text
 
 
+def test_the_committed_evidence_is_of_these_trials_and_tests():
+    text = prove.OUT.read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
+    for trial in TRIALS:
+        (row,) = (row for row in rows if row[0] == trial.name)
+        assert (row[1], row[3], row[5]) == (str(trial.runs), trial.wanted, "yes")
+    for name in prove.TESTS:
+        (row,) = (row for row in rows if row[0] == name)
+        assert row[-1] == "yes"
+
+
 def test_what_was_run_is_not_run_again(sides, capsys):
     assert not prove.prove(1), "runs are missing"
     with open(prove.KEPT, "a") as file:
@@ -93,7 +112,7 @@ def test_what_was_run_is_not_run_again(sides, capsys):
     capsys.readouterr()
     assert prove.prove(2) is False
     assert capsys.readouterr().out.count(", 2 of ") == len(TRIALS)
-    assert sides.begun == 2 * len(TRIALS) * ["HEAD"], "each run has workers of its own"
+    assert sides.begun == 2 * (len(TRIALS) + 2) * ["HEAD"], "each run has workers of its own, others where it fails"
     assert kept(prove.KEPT, "another commit") == []
     assert len(kept(prove.KEPT, str(env.commit()["commit"]))) == 2 * len(TRIALS)
     assert "so came out" in prove.OUT.read_text()
