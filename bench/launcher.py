@@ -28,7 +28,6 @@ POLL_SECONDS = 0.1
 SETTLE_SECONDS = 3.0  # a launcher writes the record of a job that died so long after its lease is free
 PAST_RECORDS = 200  # so many of a folder's latest tell how long a cell takes
 FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-NO_RESULT = {2: "bad input", 3: "record not written", 130: "interrupted"}  # exit statuses of bench.run
 
 
 @dataclass(frozen=True)
@@ -188,7 +187,7 @@ class _Sweep:
                 del self.running[index]
                 self.free.append(slot.cpus)
                 self._note()
-                if ended.code == lease.HELD and not slot.job.path.exists():
+                if ended.excused and ended.code == lease.HELD and not slot.job.path.exists():
                     self._leave(index)  # it was faster than we
                     self.waiting.append(index)
                 else:
@@ -311,8 +310,6 @@ def explain(ended: Exit) -> tuple[str | None, str]:
         if -ended.code in FROM_OUTSIDE:
             return None, f"ended by {name} from outside; the same command resumes it"
         return "crash", f"ended by {name}{said}"
-    if ended.code in NO_RESULT:
-        return None, last or NO_RESULT[ended.code]
     return "crash", f"exit status {ended.code} without a record{said}"
 
 
@@ -326,6 +323,8 @@ def interrupts(message: str) -> Iterator[list[int]]:
 
     def note(number: int, frame: FrameType | None) -> None:
         first = not presses
+    if ended.excused:
+        return None, last
         presses.extend([number] * (1 if number == signal.SIGINT else 2))
         if first and number == signal.SIGINT:
             os.write(2, f"\n{message}\n".encode())  # print is not reentrant

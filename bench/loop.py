@@ -123,11 +123,11 @@ def run(
     try:
         with _stop_requests() as loop.stops:
             return loop.run()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return Outcome(*failure(error), None, loop.tally)
 
 
-def failure(error: Exception) -> tuple[str, str]:
+def failure(error: Exception | SystemExit) -> tuple[str, str]:
     """The status that an exception stands for, and the reason; the traceback of a crash goes to stderr."""
     lines = str(error).strip().splitlines()
     reason = f"{type(error).__name__}: {lines[-1]}" if lines else type(error).__name__
@@ -141,7 +141,7 @@ def failure(error: Exception) -> tuple[str, str]:
     return "crash", reason
 
 
-def _allocation_failed(error: Exception) -> bool:
+def _allocation_failed(error: BaseException) -> bool:
     text = str(error).lower()
     return isinstance(error, RuntimeError) and any(
         words in text for words in ("not enough memory", "out of memory", "can't allocate memory")

@@ -38,13 +38,15 @@ class Limits:
 class Exit:
     """How a command ended: its return code as subprocess has it, why it was killed if it was, and its last words.
 
-    `verdict` is a status of a record and a reason, None where the command ended by itself or was asked to.
+    `verdict` is a status of a record and a reason, None where the command ended by itself or was asked to. `excused`:
+    it has said by `excuse` that it ends without a result by design.
     """
 
     code: int
     verdict: tuple[str, str] | None
     tail: str
     seconds: float = 0.0
+    excused: bool = False
 
 
 class Process:
@@ -101,7 +103,9 @@ class Process:
         self.kill()
         if self._keeper.returncode == -signal.SIGKILL and verdict is None and oom_kills() > self._oom_kills:
             verdict = "oom", "killed by the system for want of memory"
-        return Exit(self._keeper.returncode, verdict, self._tail.text, self.seconds)
+        text, excuse = self._tail.text, _excuse_of(self._mark)
+        excused = excuse in text.splitlines()
+        return Exit(self._keeper.returncode, verdict, text.replace(excuse, ""), self.seconds, excused)
 
     def ask(self) -> None:
         """Ask it to stop; it is killed GRACE_SECONDS later."""
@@ -139,6 +143,20 @@ class Process:
         if (used := resident(self._members)) <= most:
             return None
         return "oom", f"killed at {used / GIGABYTE:.2f} GB of memory, above its limit of {most / GIGABYTE:.2f} GB"
+
+
+def excuse() -> None:
+    """Tell the Process that this is the command of, if any, that it ends without a result by design.
+
+    An exit status cannot tell: what the command calls may end it with any.
+    """
+    if mark := os.environ.get(MARK):
+        sys.stderr.write(f"\n{_excuse_of(mark)}\n")  # a line of its own, whatever was written before
+        sys.stderr.flush()
+
+
+def _excuse_of(mark: str) -> str:
+    return f"no result, by design: {mark}"
 
 
 def marked(mark: str) -> list[int]:

@@ -25,7 +25,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from bench import attempt, env, forecast, lease, record
+from bench import attempt, env, forecast, lease, process, record
 from bench.record import BadInput
 
 if TYPE_CHECKING:  # torch is imported where it is used: --help and --cfg job do without
@@ -57,6 +57,7 @@ def main() -> None:
     except (HydraException, OmegaConfBaseException, BadInput) as error:
         sys.exit(complain(one_line(error)))
     except KeyboardInterrupt:
+        process.excuse()
         print("interrupted: the same command resumes", file=sys.stderr)
         sys.exit(INTERRUPTED)
 
@@ -87,9 +88,11 @@ def lenient(override: str) -> list[str]:
     return [f"++{override}"] if re.match(r"(solver|dataset)\.", override) else [override]
 
 
-def complain(message: str) -> int:
+def complain(message: str, code: int = BAD_INPUT) -> int:
+    """Say why there is no record, and to a launcher that this is no crash; the exit status."""
+    process.excuse()
     print(f"error: {message}", file=sys.stderr)
-    return BAD_INPUT
+    return code
 
 
 def one_line(error: Exception) -> str:
@@ -120,8 +123,7 @@ def run_cell(cfg: DictConfig) -> int:
         if (code := _cached(runs, checkpoint, record.key(config))) is not None:  # by now
             return code
         if not mine:
-            print(f"error: another process computes {record.title(config)} into {cfg.results}", file=sys.stderr)
-            return lease.HELD
+            return complain(f"another process computes {record.title(config)} into {cfg.results}", lease.HELD)
         return _run(cfg, solver, dataset, config, started)
 
 
@@ -143,8 +145,7 @@ def _run(cfg: DictConfig, solver: "Solver", dataset: "Dataset", config: dict[str
         record.probe(runs)
         _picture(runs, record.key(config)).unlink(missing_ok=True)  # a new record is not shown by an old picture
     except OSError as error:
-        print(f"error: {runs} cannot be written to ({error.strerror}): see to it, or set results", file=sys.stderr)
-        return NOT_WRITTEN
+        return complain(f"{runs} cannot be written to ({error.strerror}): see to it, or set results", NOT_WRITTEN)
     for folder in (runs, checkpoint.parent):
         record.sweep_stale(folder)
     made, draw = _measured(cfg, solver, dataset, config, started, checkpoint)
@@ -301,7 +302,7 @@ def _measured(
         status, reason, draw = _solved(cfg, solver, problem, config, checkpoint, parts)
     except BadInput:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # nothing that is called here may end the process without a record
         status, reason = failure(error)
     if status != "ok":
         parts["metrics"], parts["certificates"] = {}, {}
@@ -468,8 +469,7 @@ def _kept(made: record.Record, draw: Draw | None, runs: Path, checkpoint: Path) 
     try:
         first = record.write(runs, made)
     except OSError as error:
-        print(f"error: the record was not written ({error.strerror}): the same command tries again", file=sys.stderr)
-        return NOT_WRITTEN
+        return complain(f"the record was not written ({error.strerror}): the same command tries again", NOT_WRITTEN)
     attempt.discard(checkpoint)
     _say(made, runs, "" if first else " [another process was first: its record stands]")
     if first and draw is not None:

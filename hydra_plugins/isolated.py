@@ -24,8 +24,9 @@ class IsolatedLauncher(Launcher):
     `limit_seconds` null stands for 3 * budget.seconds + 300 + 8 * evaluate.seconds, which leaves time to validate
     and to judge, or for 24 hours without such a budget. `memory_gb` null stands for nine tenths of the machine's memory
     over `slots`. With several slots each has processors of its own, and a cell that names no `threads` gets as many.
-    `module` has a function `identify(cfg)` that gives the config of a cell's record, and `folders(cfg, key)`. Raises
-    SystemExit with status 1 where a job is neither ok nor unfit, once all have run.
+    `module` has a function `identify(cfg)` that gives the config of a cell's record, and `folders(cfg, key)`; as a
+    command it calls process.excuse where it ends without a record by design. Raises SystemExit with status 1 where a
+    job is neither ok nor unfit, once all have run.
     """
 
     def __init__(

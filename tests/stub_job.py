@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import attempt, env, lease, record
+from bench import attempt, env, lease, process, record
 
 STEPS = 6
 STEP_SECONDS = float(os.environ.get("STUB_STEP_SECONDS", "0.01"))
@@ -40,7 +40,10 @@ def main(arguments: Sequence[str]) -> int:
     with lease.hold(results, record.key(config)) as mine:
         if (results / "runs" / f"{record.key(config)}.json").exists():
             return 0
-        return run(mode, results, config) if mine else lease.HELD
+        if mine:
+            return run(mode, results, config)
+        process.excuse()
+        return lease.HELD
 
 
 def run(mode: str, results: Path, config: dict[str, Any]) -> int:
@@ -76,9 +79,10 @@ def misbehave(mode: str, results: Path) -> None:
     match mode:
         case "raise":
             raise ValueError("what was to be shown")
-        case "exit":
-            os._exit(7)
+        case "exit" | "exit0" | "exit2" | "exit3" | "exit4" | "exit130":
+            os._exit(int(mode.removeprefix("exit") or 7))
         case "bad":
+            process.excuse()
             sys.stderr.write("error: no such thing\n")
             sys.exit(2)
         case "segfault":

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import signal
+import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -141,6 +142,8 @@ def misbehave(mode: str, marker: Path) -> None:
         case "hang":
             ctypes.CDLL(None).sleep(600)
         case "interrupt" | "kill" | "terminate" if not marker.exists():
+        case "leave":
+            sys.exit(2)
             marker.touch()
             number = {"interrupt": signal.SIGINT, "kill": signal.SIGKILL, "terminate": signal.SIGTERM}[mode]
             os.kill(os.getpid(), number)

@@ -93,6 +93,7 @@ def test_a_job_with_a_record_is_not_started(tmp_path: Path) -> None:
     [
         ("exit", "crash", "exit status 7 without a record"),
         ("raise", "crash", "exit status 1 without a record: ValueError: what was to be shown"),
+        *((f"exit{n}", "crash", f"exit status {n} without a record") for n in (0, 2, 3, 4, 130)),  # as bench.run's own
         ("segfault", "crash", "ended by SIGSEGV"),
     ],
 )
@@ -122,6 +123,25 @@ def test_a_job_that_may_do_better_next_time_gets_no_record(mode: str, tmp_path: 
 
 
 def within(seconds: float, results: Path, first: Job, *others: Job, limit: float | None = None) -> list[str]:
+@pytest.mark.parametrize(
+    ("command", "code", "excused"),
+    [
+        (["-m", "bench.run", "solver=nobody"], 2, True),
+        (["-c", "import sys; sys.stderr.write('error: no solver nobody\\n'); sys.exit(2)"], 2, False),
+        (["-c", "from bench import process; print('step 3', end='', flush=True); process.excuse(); exit(3)"], 3, True),
+        (["-c", "import os; print(os.environ, flush=True); os._exit(2)"], 2, False),
+    ],
+)
+def test_a_crash_is_told_from_an_end_without_a_result(command: list[str], code: int, excused: bool) -> None:
+    """Whatever the exit status, and whatever was printed before."""
+    one = Process([sys.executable, *command], Limits(), {})
+    ended = one.wait(60.0)
+    assert ended is not None
+    assert (ended.code, ended.excused) == (code, excused)
+    assert explain(ended)[0] == (None if excused else "crash")
+    assert "by design" not in ended.tail
+
+
     """The statuses of a sweep whose first job ends at most `seconds` after its limit, from its start to its record.
 
     Tried three times: a machine that is stopped for a while is late once, a launcher that is late is so each time.

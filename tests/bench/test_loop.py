@@ -103,6 +103,7 @@ def test_a_long_direct_solve_is_not_repeated(monkeypatch: pytest.MonkeyPatch) ->
         ("memory", "oom", "MemoryError: 9 GB asked for"),
         ("allocator", "oom", "not enough memory"),
         ("crash", "crash", "KeyError: 'weights'"),
+        ("leave", "crash", "SystemExit: 2"),
         ("missing", "not_installed", "No module named 'nowhere'"),
         ("ours", "crash", "cannot import name"),
     ],

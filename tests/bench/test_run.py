@@ -153,14 +153,17 @@ def test_a_failed_run_is_a_record_too(
     assert not list((tmp_path / "checkpoints").glob("*"))
 
 
-def test_failures_while_judging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("error", "status"), [(MemoryError("pairwise distances"), "oom"), (SystemExit(2), "crash")])
+def test_failures_while_judging(
+    error: BaseException, status: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fail(*given: Any) -> None:
-        raise MemoryError("pairwise distances")
+        raise error
 
     monkeypatch.setattr("bench.metrics.evaluate", fail)
     assert run_cell(cell(tmp_path)) == 1
     (made,) = records(tmp_path)
-    assert made["status"] == "oom"
+    assert made["status"] == status
     assert made["trace"], "what training found is kept"
 
 
@@ -549,6 +552,16 @@ def test_real_solvers_resume_to_the_same_record(solver: str, tmp_path: Path) -> 
     assert whole.returncode == 0, whole.stderr
     script = f"""
 import os, runpy, signal, sys
+@pytest.mark.slow
+def test_an_interrupted_job_of_a_sweep_is_resumed_by_the_next(tmp_path: Path) -> None:
+    words = ["-m", *STUB, "solver.mode=interrupt", f"solver.marker='{tmp_path}/marker'"]
+    done = command(*words, results=tmp_path)
+    assert done.returncode == 1
+    assert "no record (interrupted: the same command resumes)" in done.stdout
+    assert records(tmp_path) == []
+    assert command(*words, results=tmp_path).returncode == 0
+
+
 from bench import loop
 loop.CHECKPOINT_SECONDS = 0.0
 save, saves = loop._Loop._save, []
