@@ -12,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from tests.bench.test_launcher import SCRIPT, alive, started, wait_for
 
 ROOT = Path(__file__).parents[2]
 STEPS = 6  # of a stub's work
+SLOW_STEP_SECONDS = 0.05  # of a sweep that is to be disturbed: it must not end before
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="process groups and /proc of Linux")
 
@@ -57,17 +59,33 @@ def steps(results: Path) -> Counter[str]:
 
 
 def kill_at_random(victims: str, results: Path, cells: int, rng: random.Random) -> None:
-    """Kill job, launcher or both while the sweep runs, and see that what they left dies with them."""
-    process = begin(results, cells)
-    wait_for(lambda: len(started(results)) >= rng.randint(1, cells - 1) or process.poll() is not None)
-    time.sleep(rng.uniform(0.0, 0.25))
-    pids = [int(row[2]) for row in started(results)]
+    """Kill job, launcher or both while the sweep runs, and see that what they left dies with them.
+
+    Up to one and a half jobs' work after the start of any job but the last; a job dies once one is there to be killed.
+    """
+    share, delay = rng.random(), rng.uniform(0.0, 1.5 * STEPS * SLOW_STEP_SECONDS)
+    before, done = len(started(results)), len(list(results.glob("runs/*.json")))
+    assert cells - done >= 2
+    nth = 1 + int(share * (cells - done - 1))
+    process = begin(results, cells, SLOW_STEP_SECONDS)
+    wait_for(lambda: len(started(results)) >= before + nth)
+    time.sleep(delay)
+    if "job" in victims:
+        wait_for(lambda: killed(int(started(results)[-1][2])))
     if "launcher" in victims:
         process.kill()
-    if "job" in victims and alive(pids[-1]):
-        os.kill(pids[-1], signal.SIGKILL)
     process.communicate(timeout=120)
+    assert process.returncode == (-signal.SIGKILL if "launcher" in victims else 0)
+    pids = [int(row[2]) for row in started(results)]
     wait_for(lambda: not any(map(alive, pids)), seconds=2.0)
+
+
+def killed(pid: int) -> bool:
+    """Kill the process; whether it was there."""
+    if there := alive(pid):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    return there
 
 
 @pytest.mark.parametrize(
@@ -95,8 +113,8 @@ def test_killed_at_a_random_moment(victims: str, cells: int, seed: int, tmp_path
 
 
 def test_three_kills_in_one_sweep(tmp_path: Path) -> None:
-    rng = random.Random(7)
-    for victims in ("job", "launcher", "job and launcher"):
+    rng = random.Random(39)  # strikes twice soon after a first start, so that two cells or more are left each time
+    for victims in ("launcher", "job and launcher", "job"):
         kill_at_random(victims, tmp_path / "broken", 4, rng)
     finish(tmp_path / "broken", 4)
     finish(tmp_path / "whole", 4)
