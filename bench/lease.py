@@ -21,18 +21,29 @@ PAUSE_SECONDS = 0.05  # whoever only looks, as `held` does, holds a lease for a 
 @contextmanager
 def hold(results: Path, key: str, tries: int = TRIES) -> Iterator[bool]:
     """Within, no other process computes the cell `key`; False where one does already."""
-    descriptor = None
-    with suppress(OSError):  # no folder, or a read-only one: the record will tell
-        folder = results / ".sweep"
+    folder = results / ".sweep"
+    with suppress(OSError):  # the record will tell
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder / "leases", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    with alone(folder / "leases", int(key, 16) % 2**62, tries) as mine:
+        yield mine
+
+
+@contextmanager
+def alone(path: Path, byte: int = 0, tries: int = TRIES) -> Iterator[bool]:
+    """Within, no other process has `byte` of the file `path`, which stays; False where one has already.
+
+    True where there is no folder for it, a read-only one, or a file system without locks.
+    """
+    descriptor = None
+    with suppress(OSError):
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     if descriptor is None:
         yield True
         return
     try:
-        yield _locked(descriptor, int(key, 16) % 2**62, tries)
+        yield _locked(descriptor, byte, tries)
     finally:
-        os.close(descriptor)  # which drops the lock
+        os.close(descriptor)  # which drops the lock, and this process's others of the file
 
 
 def held(results: Path, key: str) -> bool:

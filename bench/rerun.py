@@ -7,7 +7,8 @@ results   the folder of the records; default results
 
 Other words go to bench.run, as long as they change no key: data.root=..., hydra.launcher.memory_gb=8. A new record
 takes the place of the old one once it is there, not before; the old one is kept beside it as
-<key>.json.superseded.<n>, which no report reads. Interrupted, the same command goes on.
+<key>.json.superseded.<n>, which no report reads. Interrupted, the same command goes on. One at a time can run in a
+folder of results: a second says so and ends.
 
 Exit code 0: all that ran are ok or unfit now, or there was nothing to run; 1: some are not; 2: bad input;
 130: interrupted.
@@ -22,7 +23,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from bench import record
+from bench import lease, record
 from bench.commandline import apart
 from bench.record import BadInput, Record
 
@@ -50,9 +51,21 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def rerun(own: Mapping[str, str], others: Sequence[str]) -> int:
-    """Run the cells that `own` asks for in a store of their own, whose records then take the place of the old ones."""
+    """Run the cells that `own` asks for in a store of their own, whose records then take the place of the old ones.
+
+    One process at a time: a second would take the records of the first for what an interrupted one has left.
+    """
     runs = Path(own.get("results", "results")) / "runs"
     store = runs.parent / ".rerun"
+    with suppress(OSError):  # no results, or a read-only folder: what follows will tell
+        store.mkdir(exist_ok=True)
+    with lease.alone(store / "lock") as mine:
+        if not mine:
+            raise BadInput(f"another bench.rerun is at work in {store}: run this once it has ended")
+        return _rerun(own, others, runs, store)
+
+
+def _rerun(own: Mapping[str, str], others: Sequence[str], runs: Path, store: Path) -> int:
     problems: list[str] = []
     supersede_all(store / "runs", runs)  # what an interrupted rerun has left
     cells = {one["key"]: words(one["config"]) for one in record.each(runs, problems) if wanted(one, own)}

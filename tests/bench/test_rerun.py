@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hydra import compose, initialize_config_dir
 
-from bench import record, rerun
+from bench import lease, record, rerun
 from bench.record import BadInput
 from bench.run import identify
 from tests.bench import fake_records
@@ -172,6 +172,62 @@ def test_cells_run_again_on_a_cluster(tmp_path: Path, monkeypatch: pytest.Monkey
     assert rerun.main([f"results={tmp_path}", "failed=true", *given]) == 0
     assert seen["request"].parameters["partition"] == "long"
     assert not [word for word in seen["words"] if "launcher" in word]
+
+
+ANOTHER = """
+import sys
+from pathlib import Path
+from bench import lease
+with lease.alone(Path(sys.argv[1])) as mine:
+    print(mine, flush=True)
+    input()
+"""
+
+
+def test_a_second_one_says_so_and_leaves_the_records_of_the_first(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = crashed(tmp_path, "tuned=none")
+    fresh = tmp_path / ".rerun" / "runs"
+    record.write(fresh, {**made, "reason": "of the first"})
+    asked = [f"results={tmp_path}", "status=oom"]
+    command = [sys.executable, "-S", "-c", ANOTHER, str(tmp_path / ".rerun" / "lock")]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
+        assert first.stdout is not None
+        assert first.stdout.readline() == "True\n"
+        assert rerun.main(asked) == 2
+        first.communicate("\n")
+    said = capsys.readouterr().err
+    assert said == f"error: another bench.rerun is at work in {tmp_path / '.rerun'}: run this once it has ended\n"
+    assert len(list(fresh.iterdir())) == 1
+    assert rerun.main(asked) == 0
+    assert record.read(tmp_path / "runs" / f"{made['key']}.json")["reason"] == "of the first"
+
+
+def test_it_holds_the_lock_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crashed(tmp_path, "tuned=none", "threads=1")
+    command = [sys.executable, "-S", "-c", ANOTHER, str(tmp_path / ".rerun" / "lock")]
+    answers = []
+
+    def sweep(jobs: Any, *given: Any, **named: Any) -> list[str]:
+        lease.held(jobs[0].runs.parent, record.key(jobs[0].config))  # as a sweep does: it drops locks of its own file
+        done = subprocess.run(command, cwd=ROOT, input="\n", capture_output=True, text=True, check=True)
+        answers.append(done.stdout)
+        return ["ok"]
+
+    monkeypatch.setattr("bench.launcher.sweep", sweep)
+    assert rerun.main([f"results={tmp_path}", "failed=true"]) == 0
+    assert answers == ["False\n"]
+
+
+def test_a_strangers_record_calls_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = {**config_of("tuned=none"), "solver": {"_target_": "tests.stubs.touch", "path": str(tmp_path / "called")}}
+    record.write(tmp_path / "runs", record.new(config, "crash", "", "2000-01-01"))
+    assert rerun.main([f"results={tmp_path}", "failed=true"]) == 2
+    assert "tests.stubs.touch is not a dataclass of settings" in capsys.readouterr().err
+    assert not (tmp_path / "called").exists()
 
 
 def test_bad_input_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
