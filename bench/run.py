@@ -14,7 +14,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -185,8 +185,12 @@ def build(cfg: DictConfig) -> "tuple[Solver, Dataset]":
 
 def _built(what: str, node: DictConfig) -> Any:
     target = node.get("_target_")
+    if target is None:
+        raise BadInput(f"{what}._target_ is missing: set it to the name of a class")
     try:
-        built = hydra.utils.instantiate(node, _convert_="all")
+        for name in _targets(_plain(node)):
+            _refuse_unless_settings(name)
+        return hydra.utils.instantiate(node, _convert_="all")
     except HydraException as error:
         cause = error.__cause__ or error
         unknown = re.search(r"unexpected keyword argument '(\w+)'", str(cause))
@@ -196,9 +200,26 @@ def _built(what: str, node: DictConfig) -> Any:
         raise BadInput(f"{what}.{unknown[1]}: {target} has no such field: choose from {', '.join(names)}") from None
     except (ValueError, TypeError) as error:
         raise BadInput(f"{what} {target}: {error}") from None
-    if not dataclasses.is_dataclass(built):
-        raise BadInput(f"{what} {target} is not a dataclass of settings")
-    return built
+
+
+def _targets(part: Any) -> Iterator[Any]:
+    """Every `_target_` in a configuration, at any depth."""
+    if isinstance(part, Mapping):
+        if "_target_" in part:
+            yield part["_target_"]
+        part = list(part.values())
+    for inner in part if isinstance(part, list) else ():
+        yield from _targets(inner)
+
+
+def _refuse_unless_settings(target: Any) -> None:
+    """Raise TypeError unless `target` names a dataclass, without a call of it: the configuration may be a stranger's.
+
+    Raises HydraException where there is none of that name.
+    """
+    named = hydra.utils.instantiate({"_target_": target}, _partial_=True).func
+    if not (isinstance(named, type) and dataclasses.is_dataclass(named)):
+        raise TypeError(f"{target} is not a dataclass of settings")
 
 
 def identity(cfg: DictConfig, solver: Any, dataset: Any) -> dict[str, Any]:

@@ -120,6 +120,11 @@ class DecayFit:
         self.rng.set_state(state["rng"])
 
 
+def touch(path: str) -> None:
+    """No dataclass of settings: a configuration that names it is refused before it is called."""
+    Path(path).touch()
+
+
 def misbehave(mode: str, marker: Path) -> None:
     """End the step, or the process, in the way that `mode` names; `once` ways only while `marker` is missing."""
     match mode:
@@ -137,13 +142,13 @@ def misbehave(mode: str, marker: Path) -> None:
             raise ImportError("cannot import name 'f'", name="solvers.nowhere")
         case "exit":
             os._exit(7)
+        case "leave":
+            sys.exit(2)
         case "segfault":
             os.kill(os.getpid(), signal.SIGSEGV)
         case "hang":
             ctypes.CDLL(None).sleep(600)
         case "interrupt" | "kill" | "terminate" if not marker.exists():
-        case "leave":
-            sys.exit(2)
             marker.touch()
             number = {"interrupt": signal.SIGINT, "kill": signal.SIGKILL, "terminate": signal.SIGTERM}[mode]
             os.kill(os.getpid(), number)

@@ -320,12 +320,20 @@ def test_settings_that_cannot_be(overrides: Sequence[str], words: str, tmp_path:
         ({"_target_": "nowhere.Solver"}, "nowhere"),
         ({"_target_": "tests.broken.Solver"}, "the reason"),
         ({"_target_": "builtins.dict"}, "not a dataclass"),
+        ({"_target_": None}, r"solver\._target_ is missing"),
+        ({"_target_": "tests.stubs.touch", "path": "called"}, "touch is not a dataclass"),
+        ({"marker": {"_target_": "tests.stubs.touch", "path": "called"}}, "touch is not a dataclass"),
+        ({"marker": {"x": [{"_target_": "tests.stubs.touch", "path": "called"}]}}, "touch is not a dataclass"),
     ],
 )
-def test_a_solver_that_cannot_be_built(solver: dict[str, Any], words: str, tmp_path: Path) -> None:
+def test_a_solver_that_cannot_be_built(
+    solver: dict[str, Any], words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(BadInput, match=words) as caught:
         run_cell(cell(tmp_path, solver=solver))
     assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == [], "nothing is called"
 
 
 def test_missing_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
