@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ FINISHING = "finishing what runs; Ctrl-C again stops it now"
 POLL_SECONDS = 0.1
 SETTLE_SECONDS = 3.0  # a launcher writes the record of a job that died so long after its lease is free
 PAST_RECORDS = 200  # so many of a folder's latest tell how long a cell takes
+TOPOLOGY = Path("/sys/devices/system/cpu")
 FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -54,7 +56,10 @@ class Stopped(KeyboardInterrupt):
 
 
 def cpu_sets(slots: int) -> list[frozenset[int] | None]:
-    """The processors of each slot, disjoint and equally many; [None], all of them, for one slot. Raises BadInput."""
+    """The processors of each slot, disjoint and equally many; [None], all of them, for one slot. Raises BadInput.
+
+    No two slots share a core where there are as many cores as slots.
+    """
     if isinstance(slots, bool) or not isinstance(slots, int) or slots < 1:
         raise BadInput(f"hydra.launcher.slots must be a whole number of 1 or more, not {slots!r}")
     if slots == 1:
@@ -62,12 +67,28 @@ def cpu_sets(slots: int) -> list[frozenset[int] | None]:
     if not hasattr(os, "sched_getaffinity"):
         raise BadInput("hydra.launcher.slots above 1 needs Linux, which can tie a process to processors")
     allowed = sorted(os.sched_getaffinity(0))
-    each = len(allowed) // slots
-    if each < 1:
+    if len(allowed) < slots:
         raise BadInput(
             f"hydra.launcher.slots={slots}: this process may use {len(allowed)} processors: take at most those"
         )
-    return [frozenset(allowed[i * each : (i + 1) * each]) for i in range(slots)]
+    cores = cores_of(allowed)
+    if len(cores) < slots:
+        cores = [[cpu] for core in cores for cpu in core]
+    each = len(cores) // slots
+    blocks = [[cpu for core in cores[i * each : (i + 1) * each] for cpu in core] for i in range(slots)]
+    least = min(map(len, blocks))
+    return [frozenset(block[:least]) for block in blocks]
+
+
+def cores_of(cpus: Sequence[int]) -> list[list[int]]:
+    """`cpus` by the core that they are hardware threads of, each a core of its own where the system does not tell."""
+    cores: defaultdict[str, list[int]] = defaultdict(list)
+    for cpu in cpus:
+        siblings = f"cpu{cpu}"
+        with suppress(OSError):
+            siblings = (TOPOLOGY / f"cpu{cpu}" / "topology" / "thread_siblings_list").read_text()
+        cores[siblings].append(cpu)
+    return list(cores.values())
 
 
 def sweep(
@@ -304,6 +325,8 @@ def explain(ended: Exit) -> tuple[str | None, str]:
     if ended.verdict is not None:
         status, reason = ended.verdict
         return status, reason + said
+    if ended.excused:
+        return None, last
     if ended.code < 0:
         names = {number.value: number.name for number in signal.Signals}
         name = names.get(-ended.code, f"signal {-ended.code}")  # those between the first and last real-time have none
@@ -323,8 +346,6 @@ def interrupts(message: str) -> Iterator[list[int]]:
 
     def note(number: int, frame: FrameType | None) -> None:
         first = not presses
-    if ended.excused:
-        return None, last
         presses.extend([number] * (1 if number == signal.SIGINT else 2))
         if first and number == signal.SIGINT:
             os.write(2, f"\n{message}\n".encode())  # print is not reentrant

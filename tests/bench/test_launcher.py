@@ -2,6 +2,7 @@ import io
 import json
 import mmap
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -343,7 +344,8 @@ def test_a_crash_in_a_slot_is_recorded_with_its_processors(tmp_path: Path, monke
     assert (env["slots"], env["affinity"]) == (2, [0])
 
 
-def test_processors_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_processors_are_shared_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launcher, "TOPOLOGY", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 2, 3, 5, 6})
     assert cpu_sets(1) == [None]
     assert cpu_sets(2) == [{1, 2}, {3, 5}]
@@ -355,6 +357,30 @@ def test_processors_are_shared_out(monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         with pytest.raises(BadInput, match=words):
             cpu_sets(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("cores", "slots", "sets"),
+    [
+        (["0,4", "1,5", "2,6", "3,7"], 2, [{0, 4, 1, 5}, {2, 6, 3, 7}]),
+        (["0-1", "2-3"], 2, [{0, 1}, {2, 3}]),
+        (["0,3", "1,4", "2,5"], 2, [{0, 3}, {1, 4}]),
+        (["0-1", "2-3", "4", "5"], 2, [{0, 1}, {4, 5}]),
+        (["0-1", "2"], 2, [{0}, {2}]),
+        (["0,2", "1,3"], 3, [{0}, {2}, {1}]),
+    ],
+)
+def test_slots_share_no_core_while_there_are_enough(
+    cores: list[str], slots: int, sets: list[set[int]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for core in cores:
+        for cpu in re.findall(r"\d+", core):  # no range has more than two
+            path = tmp_path / f"cpu{cpu}" / "topology" / "thread_siblings_list"
+            path.parent.mkdir(parents=True)
+            path.write_text(f"{core}\n")
+    monkeypatch.setattr(launcher, "TOPOLOGY", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {int(path.name[3:]) for path in tmp_path.iterdir()})
+    assert cpu_sets(slots) == sets
 
 
 def test_a_sweep_says_what_it_does(tmp_path: Path) -> None:
