@@ -1,7 +1,7 @@
 """Why two runs are not the same cell:   python -m bench.why KEY KEY [records=DIR[,DIR...]]
 
-Prints every part of the configuration that differs. A key may be shortened to what is unique, or be the path of a
-record. Default records: results/runs and every folder of results/reference.
+Prints every part of the configuration that differs. A key may be shortened to what is unique, be the path of a record,
+or both. Default records: results/runs and every folder of results/reference.
 
 Exit code 0: something differs; 1: nothing does; 2: there is no such record.
 """
@@ -55,6 +55,8 @@ def find(key: str, where: Sequence[Path]) -> Record:
     """The record of `key`. Raises Usage where there is none or several, RecordError where it is not one."""
     if key.endswith(".json"):
         return record.read(Path(key))
+    if Path(key).name != key:
+        where, key = [Path(key).parent], Path(key).name
     paths = {path.stem: path for folder in reversed(where) for path in folder.glob(f"{glob.escape(key)}*.json")}
     if not paths:
         raise Usage(f"no record {key} in {', '.join(map(str, where))}: set records=DIR")

@@ -122,6 +122,9 @@ def test_why_two_keys_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         "  solver.extra: (absent) | [1]",
     ] or set(why.differences(one["config"], two["config"])) == {"solver.width", "solver.extra", "seed"}
     assert why.main([one["key"], str(tmp_path / f"{one['key']}.json"), f"records={tmp_path}"]) == 1
+    assert why.main([str(tmp_path / one["key"][:8]), two["key"], f"records={tmp_path}"]) == 0
+    assert why.main([str(tmp_path / "nothing"), two["key"], f"records={tmp_path}"]) == 2
+    assert f"no record nothing in {tmp_path}: " in capsys.readouterr().err
     assert why.main([one["key"], "nothing", f"records={tmp_path}"]) == 2
     assert why.main(["", "", f"records={tmp_path}"]) == 2
     assert "begins 2 keys" in capsys.readouterr().err
