@@ -1,5 +1,7 @@
 """How a sweep is getting on: a line for each cell that ends and, on a terminal, a live table below them."""
 
+import os
+import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
@@ -58,6 +60,15 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def say(text: str) -> None:
+    """A line to stdout; where nobody reads that any more, as after `| head`, this process goes on and is quiet."""
+    try:
+        print(text, flush=True)  # noqa: T201
+    except BrokenPipeError:
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+
+
 class Board(AbstractContextManager["Board"]):
     """`cells` are the titles of the sweep's cells in order. The table is drawn once a second, where there is one."""
 
@@ -73,7 +84,7 @@ class Board(AbstractContextManager["Board"]):
     def say(self, text: str) -> None:
         """A line of its own."""
         if self._live is None:
-            print(text, flush=True)  # noqa: T201
+            say(text)
         else:
             self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
 

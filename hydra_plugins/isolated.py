@@ -11,6 +11,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, open_dict
 
 from bench import forecast, launcher, process, record
+from bench.board import say
 from bench.process import GIGABYTE, Limits
 from bench.record import BadInput
 
@@ -49,12 +50,12 @@ class IsolatedLauncher(Launcher):
         jobs = self.jobs(job_overrides)  # all are checked before one runs
         if job_overrides and self._composed(job_overrides[0]).plan:
             for line in forecast.of_jobs(jobs, self.at_once):
-                _say(line)
+                say(line)
             return []
         try:
             statuses = self.sweep(jobs)
         except launcher.Stopped:
-            _say("stopped: the same command goes on from here")
+            say("stopped: the same command goes on from here")
             sys.exit(130)
         return finish(statuses)
 
@@ -121,7 +122,7 @@ def finish(statuses: Sequence[str]) -> list[JobReturn]:
     """What a launcher returns; SystemExit with status 1 where a job is neither ok nor unfit."""
     bad = [status for status in statuses if status not in record.FINE]
     if bad:
-        _say(f"{len(bad)} of {len(statuses)} cells failed")
+        say(f"{len(bad)} of {len(statuses)} cells failed")
         sys.exit(1)
     return [JobReturn(status=JobStatus.COMPLETED, _return_value=status) for status in statuses]
 
@@ -130,7 +131,3 @@ def _positive(name: str, value: Any) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
         raise BadInput(f"hydra.launcher.{name} must be a number above 0, not {value!r}")
     return float(value)
-
-
-def _say(text: str) -> None:
-    print(text, flush=True)  # noqa: T201

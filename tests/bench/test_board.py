@@ -1,4 +1,7 @@
 import io
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -6,6 +9,8 @@ from rich.console import Console
 
 from bench.board import Board, Pace, Running, duration
 from tests.bench import fake_records
+
+ROOT = Path(__file__).parents[2]
 
 
 def learnt(**seconds: float) -> Pace:
@@ -66,3 +71,17 @@ def test_a_live_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "done 0, cached 0, failed 0, running 1, left 1, about 16 s to go" in shown
     assert "otflow 8gaussians seed 0  4 s  step 3, NLL 2.5 [red]" in shown
     assert "[1/2] otflow 8gaussians seed 0: ok [red]\n" in shown
+
+
+def test_where_nobody_reads_the_process_is_quiet_and_goes_on() -> None:
+    script = "from bench.board import say; input(); say('a'); print('b', flush=True); say('c')"
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-S", "-c", script], cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe) as one:
+        assert one.stdin is not None
+        assert one.stdout is not None
+        assert one.stderr is not None
+        one.stdout.close()
+        one.stdin.write(b"\n")
+        one.stdin.close()
+        assert one.stderr.read() == b""
+        assert one.wait(30) == 0

@@ -93,8 +93,8 @@ def test_a_job_with_a_record_is_not_started(tmp_path: Path) -> None:
     ("mode", "status", "reason"),
     [
         ("exit", "crash", "exit status 7 without a record"),
-        ("raise", "crash", "exit status 1 without a record: ValueError: what was to be shown"),
         *((f"exit{n}", "crash", f"exit status {n} without a record") for n in (0, 2, 3, 4, 130)),  # as bench.run's own
+        ("raise", "crash", "exit status 1 without a record: ValueError: what was to be shown"),
         ("segfault", "crash", "ended by SIGSEGV"),
     ],
 )
@@ -123,7 +123,6 @@ def test_a_job_that_may_do_better_next_time_gets_no_record(mode: str, tmp_path: 
     assert ("SIGKILL from outside" if mode == "killed" else "error: no such thing") in said[0]
 
 
-def within(seconds: float, results: Path, first: Job, *others: Job, limit: float | None = None) -> list[str]:
 @pytest.mark.parametrize(
     ("command", "code", "excused"),
     [
@@ -143,6 +142,7 @@ def test_a_crash_is_told_from_an_end_without_a_result(command: list[str], code: 
     assert "by design" not in ended.tail
 
 
+def within(seconds: float, results: Path, first: Job, *others: Job, limit: float | None = None) -> list[str]:
     """The statuses of a sweep whose first job ends at most `seconds` after its limit, from its start to its record.
 
     Tried three times: a machine that is stopped for a while is late once, a launcher that is late is so each time.
@@ -563,6 +563,17 @@ def test_one_ctrl_c_finishes_the_running_job(tmp_path: Path) -> None:
     assert "seed 0: ok" in out
     assert "finishing what runs" in err
     assert len(started(tmp_path)) == 1
+
+
+def test_a_sweep_whose_lines_nobody_reads_goes_on(tmp_path: Path) -> None:
+    process = begin_sweep(tmp_path, "ok:0", "exit:0", "ok:1")
+    assert process.stdout is not None
+    process.stdout.close()  # as `| head` does
+    assert process.stderr is not None
+    assert process.stderr.read() == ""
+    process.stderr.close()
+    assert process.wait(30) == 0
+    assert len(list((tmp_path / "runs").iterdir())) == 3
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
