@@ -20,6 +20,7 @@ from bench.launcher import Job, Stopped, Word, interrupts, look, now
 from bench.record import BadInput
 
 LAUNCHER = "submitit_slurm"
+SILENT = "squeue does not answer: it is asked again, and records are looked for"
 LEAVING = "the jobs stay in the queue; the same command waits for them again"
 POLL_SECONDS = 2.0
 GONE_SECONDS = 20.0  # a shared folder may show a record so long after its job has left the queue
@@ -167,6 +168,9 @@ def _wait(
     told: set[str] = set()
     while numbers and not presses:
         live = queue()
+        if live is None and SILENT not in told:
+            told.add(SILENT)
+            board.say(SILENT)
         for index, number in list(numbers.items()):
             if jobs[index].path.exists():
                 _end(index, jobs[index], board, statuses, cached=False)

@@ -18,9 +18,9 @@ SPARE_MEMORY = 0.9  # and our memory limit is so much of what Slurm grants
 class SlurmLauncher(IsolatedLauncher):
     """Submits the jobs that have no record, `array_parallelism` of them at a time, and waits for their records.
 
-    A cell that names no `threads` gets `cpus_per_task`. `timeout_min` null stands for the longest limit of the jobs and
-    two minutes. `parameters` go to sbatch in submitit's names: partition, account, qos,
-    gpus_per_node, setup and so on.
+    A cell that names no `threads` gets `cpus_per_task`. `mem_gb` null leaves the memory to Slurm, 0 asks for all of a
+    node's: neither sets a limit of ours. `timeout_min` null stands for the longest limit of the jobs and two
+    minutes. `parameters` go to sbatch in submitit's names: partition, account, qos, gpus_per_node, setup and so on.
     """
 
     def __init__(
@@ -44,11 +44,24 @@ class SlurmLauncher(IsolatedLauncher):
     def at_once(self) -> int:
         return self.array_parallelism
 
+    def jobs(self, job_overrides: Sequence[Sequence[str]]) -> list[launcher.Job]:
+        self._check()
+        return super().jobs(job_overrides)
+
+    def _check(self) -> None:
+        """Raise BadInput for what Slurm could not be asked for."""
+        timeout, memory = self.timeout_min, self.mem_gb
+        for name, met, what in (
+            ("cpus_per_task", _is_number(self.cpus_per_task, int, 1), "a whole number of 1 or more"),
+            ("array_parallelism", _is_number(self.array_parallelism, int, 1), "a whole number of 1 or more"),
+            ("timeout_min", timeout is None or _is_number(timeout, int, 1), "null or whole minutes, 1 or more"),
+            ("mem_gb", memory is None or _is_number(memory, int | float, 0), "null or a number, 0 for all of a node's"),
+            ("parameters", isinstance(self.parameters, Mapping), "names and values, as {partition: long}"),
+        ):
+            if not met:
+                raise BadInput(f"hydra.launcher.{name} must be {what}, not {getattr(self, name)!r}")
+
     def sweep(self, jobs: Sequence[launcher.Job]) -> list[str]:
-        for name in ("cpus_per_task", "array_parallelism"):
-            asked = getattr(self, name)
-            if isinstance(asked, bool) or not isinstance(asked, int) or asked < 1:
-                raise BadInput(f"hydra.launcher.{name} must be a whole number of 1 or more, not {asked!r}")
         given = OmegaConf.to_container(OmegaConf.create(dict(self.parameters)), resolve=True)
         assert isinstance(given, dict)
         own: dict[str, Any] = {"job_name": "cnf-ot-bench", "cpus_per_task": self.cpus_per_task}
@@ -67,4 +80,8 @@ class SlurmLauncher(IsolatedLauncher):
         return ours if self.timeout_min is None else min(ours, max(60.0, 60.0 * self.timeout_min - SPARE_SECONDS))
 
     def _memory(self) -> float | None:
-        return None if self.mem_gb is None else SPARE_MEMORY * self.mem_gb * GIGABYTE
+        return SPARE_MEMORY * self.mem_gb * GIGABYTE if self.mem_gb else None
+
+
+def _is_number(value: Any, kind: Any, least: int) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool) and least <= value < math.inf

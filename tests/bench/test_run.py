@@ -440,6 +440,7 @@ def test_help_and_configuration_do_without_torch(words: list[str]) -> None:
         (["colour=red"], "error: no colour: choose from hydra, seed, dtype, device, threads, budget, "),
         (["budget.second=3"], "error: no budget.second: choose from seconds, steps, evaluations, target\n"),
         (["-m", "hydra.launcher.slot=2"], "error: no hydra.launcher.slot: choose from "),
+        (["-m", "hydra/launcher=submitit_slurm", "hydra.launcher.mem_gb=8G"], "error: hydra.launcher.mem_gb must be "),
         (["-m", "suite=quick,tabular"], "error: suite takes one name"),
         (["-m", "solver=otflow,nobody"], "error: no solver nobody: choose from "),
         (["-m", "budget.seconds=0"], "error: budget.seconds is 0: it must be more than 0"),
@@ -552,15 +553,6 @@ def test_a_sweep_of_the_real_module(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("solver", ["moments", "otflow", "ffjord"])
-def test_real_solvers_resume_to_the_same_record(solver: str, tmp_path: Path) -> None:
-    small = [f"solver={solver}", "dataset=moons", "budget.steps=6", "validation.rows=100", "dtype=float64", "threads=1"]
-    small += [] if solver == "moments" else ["solver.batch_size=100"]
-    whole = command(*small, results=tmp_path / "whole")
-    assert whole.returncode == 0, whole.stderr
-    script = f"""
-import os, runpy, signal, sys
-@pytest.mark.slow
 def test_an_interrupted_job_of_a_sweep_is_resumed_by_the_next(tmp_path: Path) -> None:
     words = ["-m", *STUB, "solver.mode=interrupt", f"solver.marker='{tmp_path}/marker'"]
     done = command(*words, results=tmp_path)
@@ -570,6 +562,15 @@ def test_an_interrupted_job_of_a_sweep_is_resumed_by_the_next(tmp_path: Path) ->
     assert command(*words, results=tmp_path).returncode == 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("solver", ["moments", "otflow", "ffjord"])
+def test_real_solvers_resume_to_the_same_record(solver: str, tmp_path: Path) -> None:
+    small = [f"solver={solver}", "dataset=moons", "budget.steps=6", "validation.rows=100", "dtype=float64", "threads=1"]
+    small += [] if solver == "moments" else ["solver.batch_size=100"]
+    whole = command(*small, results=tmp_path / "whole")
+    assert whole.returncode == 0, whole.stderr
+    script = f"""
+import os, runpy, signal, sys
 from bench import loop
 loop.CHECKPOINT_SECONDS = 0.0
 save, saves = loop._Loop._save, []
