@@ -31,8 +31,8 @@ bench: $(READY) ## run suite=quick, print the table, write results/report/
 	@$(BIN)/python -m bench.run -m suite=quick $(RUN); ran=$$?; \
 	 $(BIN)/python -m bench.report records=results/runs && exit $$ran
 
-test: $(READY) ## the fast tests, about ten minutes on 2 cores
-	@$(BIN)/python -m pytest
+test: $(READY) ## the fast tests, two at a time
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 test-all: $(READY) ## the slow tests too
 	@$(BIN)/python -m pytest -m ""
