@@ -20,6 +20,7 @@ from bench.ledger import Claim, ClaimError
 from bench.queries import Evidence
 from bench.report import claims as shown
 from bench.report import render, written
+from bench.report.beside import Lost
 from bench.report.build import WIDTH, load, write_tables
 from bench.report.options import default_folders
 
@@ -38,7 +39,7 @@ def main(arguments: Sequence[str]) -> int:
     except ClaimError as error:
         errors.print(Text(f"bench.claims: {error}"))
         return 2
-    except (Usage, OSError) as error:
+    except (Usage, Lost, OSError) as error:
         errors.print(Text(f"bench.claims: {error}"))
         return 1
     return max(codes)

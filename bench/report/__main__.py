@@ -14,12 +14,12 @@ Exit code 0; 1 if there is nothing to report; 2 if a file among the records is n
 import gc
 import sys
 from collections.abc import Sequence
-from concurrent.futures import BrokenExecutor
 
 from rich.console import Console
 from rich.text import Text
 
 from bench.commandline import Usage
+from bench.report.beside import Lost
 from bench.report.options import parse
 
 
@@ -33,7 +33,7 @@ def main(arguments: Sequence[str]) -> int:
         from bench.report.build import report  # seconds of imports, which bad arguments do without
 
         return report(options)
-    except (Usage, OSError, BrokenExecutor) as error:  # the last: the process that draws was killed
+    except (Usage, Lost, OSError) as error:
         Console(stderr=True, soft_wrap=True).print(Text(f"bench.report: {error}"))
         return 1
 

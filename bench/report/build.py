@@ -3,14 +3,13 @@
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor
 from pathlib import Path
 
 import pandas as pd
 from rich.console import Console
 from rich.text import Text
 
-from bench import ledger, queries, record
+from bench import ledger, queries
 from bench.commandline import Usage
 from bench.report import (
     beside,
@@ -39,35 +38,29 @@ WIDTH = 110  # columns, where the output is not a terminal
 
 def report(options: Options) -> int:
     """Read, print and write everything."""
-    with beside.helper(sum(len(record.files(folder)) for folder in options.records)) as other:
-        return _report(options, other)
-
-
-def _report(options: Options, other: Executor) -> int:
     console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDTH)
     read = ", ".join(map(str, options.records))
-    records, problems = load(options.records, other)
+    records, problems = load(options.records)
     groups = lint.groups(records, options.allow)
     console.print(Text(f"{len(records)} records from {read}: {page.statuses(records)}\n"))
     for folder in (options.out, options.out / "tables", options.out / "figures"):
         written.clear(folder)
-    drawn = [other.submit(drawing.of_group, group, options) for group in groups]
-    of_kernels = other.submit(drawing.of_kernels, options)
+    drawn = beside.begin(drawing.all_of, groups, options, beside=beside.worth(len(records)))
     made = [group_tables(group, options, console) for group in groups]
     kernels = kernel_tables(options, console)
     judged: list[Section] = []
     verdicts = list(claims_parts(records, options, console, judged, problems))
     data = [explore.data(group, options.reference) for group in groups]
     parts, sections = [], []
-    for i, group in enumerate(groups):
-        figures = drawn[i].result()
+    *of_groups, of_kernels = drawn()
+    for i, (group, figures) in enumerate(zip(groups, of_groups, strict=True)):
         problems += [*group.problems, *figures.unread]
         sections.append(Section(group.number, group.title, group.notes, made[i], figures.named))
         name = f"part{group.number}"
         parts.append(page.Part(name, group.title, group.notes, made[i], figures.pictures, data[i]))
-    if kernels or of_kernels.result().named:
-        sections.append(Section(0, "Kernels", (), kernels, of_kernels.result().named))
-        parts.append(page.Part("kernels", "Kernels", (), kernels, of_kernels.result().pictures))
+    if kernels or of_kernels.named:
+        sections.append(Section(0, "Kernels", (), kernels, of_kernels.named))
+        parts.append(page.Part("kernels", "Kernels", (), kernels, of_kernels.pictures))
     if options.venue:
         paper.write([*sections, *judged], options.venue, options.out)
     show_end(lint.why(groups), problems, console)
@@ -79,9 +72,9 @@ def _report(options: Options, other: Executor) -> int:
     return 2 if problems else 0
 
 
-def load(folders: Sequence[Path], other: Executor | None = None) -> tuple[pd.DataFrame, list[str]]:
+def load(folders: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:
     """The records of the folders, and a line for each file that is none. Raises Usage where there are none."""
-    found, problems = frame.load(folders, other)
+    found, problems = frame.load(folders)
     if found.empty:
         first = f" ({problems[0]})" if problems else ""
         raise Usage(f"no records in {', '.join(map(str, folders))}{first}: run `python -m bench.run` first")

@@ -44,9 +44,14 @@ class Written:
     unread: Sequence[str] = ()
 
 
+def all_of(groups: Sequence[Group], options: Options) -> list[Written]:
+    """The figures of each group of records, and last those of the experiments on kernels."""
+    figures.use_theme(options.venue)
+    return [*(of_group(group, options) for group in groups), of_kernels(options)]
+
+
 def of_group(group: Group, options: Options) -> Written:
     """Draw and write the figures of one group of records."""
-    figures.use_theme(options.venue)
     pictures, unread = shown.pictures_of(group.frame, options.reference)
     drawn = [*quality.figures(group, options.reference), *gallery.all_of(group, pictures, options.reference)]
     drawn += marginals.all_of(group, pictures, options.reference)
@@ -59,7 +64,6 @@ def of_group(group: Group, options: Options) -> Written:
 
 def of_kernels(options: Options) -> Written:
     """Draw and write the figures of the experiments on kernels, where any were made."""
-    figures.use_theme(options.venue)
     return _write(experiments.figures(options.records), options)
 
 

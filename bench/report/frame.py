@@ -15,8 +15,7 @@ name, NaN where absent.
 import json
 import math
 import string
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Executor
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -50,7 +49,6 @@ COSTS = tuple(name for name in record.COST if name not in LISTS)
 BASELINE = "moments"
 MEASURES = ("source", "target")
 UNKNOWN = "unknown"
-PIECE = 250  # records that are read at once by one of two processes
 CURVE = ("step", "seconds", "valid_nll")
 NOISE = {"cpu_pressure": 0.2, "steal": 0.05}  # shares of the time
 
@@ -79,23 +77,19 @@ class Curve:
         return len(self.nll) > 1 and math.isfinite(self.best) and stats.not_converged(self.seconds, self.nll)
 
 
-def load(folders: Iterable[Path], other: Executor | None = None) -> tuple[pd.DataFrame, list[str]]:
-    """The frame of all records of the folders, the first of each key, and a line for each file that is none.
-
-    `other` reads some of them meanwhile.
-    """
+def load(folders: Iterable[Path]) -> tuple[pd.DataFrame, list[str]]:
+    """The frame of all records of the folders, the first of each key, and a line for each file that is none."""
     rows: dict[str, dict[str, Any]] = {}
     problems: list[str] = []
-    pieces = [piece for folder in folders for piece in _pieces(record.files(folder))]
-    for made, lines in beside.shared(other or beside.InTurn(), _rows, pieces):
-        for row in made:
-            rows.setdefault(row["key"], row)
-        problems += lines
+    for paths in map(record.files, folders):
+        half = len(paths) // 2
+        first = beside.begin(_rows, paths[:half], beside=beside.worth(len(paths)))
+        second = _rows(paths[half:])
+        for found, lines in (first(), second):
+            for row in found:
+                rows.setdefault(row["key"], row)
+            problems += lines
     return _frame(list(rows.values())), [clean(line, 300) for line in problems]
-
-
-def _pieces(paths: Sequence[Path]) -> Iterator[Sequence[Path]]:
-    return (paths[at : at + PIECE] for at in range(0, len(paths), PIECE))
 
 
 def _rows(paths: Sequence[Path]) -> tuple[list[dict[str, Any]], list[str]]:

@@ -2,24 +2,21 @@
 
 import os
 import signal
-import time
-from concurrent.futures import ProcessPoolExecutor
+import sys
 from pathlib import Path
 
 import pytest
 
 from bench.report import beside, drawing, frame
 from bench.report.__main__ import main
+from bench.report.beside import MANY, Lost, begin, worth
 from tests.bench import fake_records as fake
 
-
-def square(number: int) -> int:
-    return number * number
+forked = pytest.mark.skipif(sys.platform != "linux", reason="a second process is forked, on Linux only")
 
 
-def here(_: object) -> int:
-    time.sleep(0.002)
-    return os.getpid()
+def broken(number: int) -> int:
+    raise ValueError(f"not {number}")
 
 
 def killed(*_: object) -> None:
@@ -30,64 +27,76 @@ def files(folder: Path) -> dict[Path, bytes]:
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_few_records_need_no_other_process() -> None:
-    with beside.helper(beside.MANY) as other:
-        assert other.submit(here, None).result() == os.getpid()
+@pytest.fixture
+def two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any report is worth a second process."""
+    monkeypatch.setattr(beside, "worth", lambda records: True)
 
 
-def test_many_records_have_one(monkeypatch: pytest.MonkeyPatch) -> None:
+@forked
+def test_a_second_process_is_worth_it_for_many_records_on_two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    with beside.helper(beside.MANY + 1) as other:
-        assert other.submit(here, None).result() != os.getpid()
+    assert (worth(MANY), worth(MANY + 1)) == (False, True)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    assert not worth(MANY + 1)
 
 
-@pytest.mark.parametrize("records", [0, beside.MANY + 1])
-def test_what_is_shared_comes_in_order(records: int) -> None:
-    with beside.helper(records) as other:
-        for count in (0, 1, 2, 300):
-            assert list(beside.shared(other, square, range(count))) == [square(number) for number in range(count)]
+@forked
+def test_what_is_begun_gives_the_same_in_either_process() -> None:
+    here, there = (begin(os.getpid, beside=other)() for other in (False, True))
+    assert here == os.getpid() != there
+    for other in (False, True):
+        assert begin(divmod, 17, 5, beside=other)() == (3, 2)
+        with pytest.raises(ValueError, match="not 3"):
+            begin(broken, 3, beside=other)()
 
 
-def test_both_take_part() -> None:
-    with ProcessPoolExecutor(1) as other:
-        assert len(set(beside.shared(other, here, range(200)))) == 2
+@forked
+def test_more_than_a_pipe_holds_comes_through() -> None:
+    assert len(begin(bytes, 10_000_000, beside=True)()) == 10_000_000
 
 
+@forked
+def test_a_killed_process_is_lost() -> None:
+    wait = begin(killed, beside=True)
+    with pytest.raises(Lost, match=r"ended \(status -9\)"):
+        wait()
+
+
+@forked
 def test_frames_read_by_two_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(frame, "PIECE", 2)
     folders = [fake.store(tmp_path / "a", fake.sweep(3)), fake.store(tmp_path / "b", fake.sweep(2))]
     (folders[0] / "torn.json").write_text("{")
-    with ProcessPoolExecutor(1) as other:
-        found, told = frame.load(folders, other)
+    (folders[0] / "0.json").write_text("{")
     wanted, lines = frame.load(folders)
+    monkeypatch.setattr(beside, "worth", lambda records: True)
+    found, told = frame.load(folders)
     assert told == lines
-    assert len(lines) == 1
-    assert list(found["key"]) == list(wanted["key"])
-    assert (found["folder"] == wanted["folder"]).all()
+    assert len(lines) == 2
     plain = [name for name in wanted if name not in ("curve", "fields")]
     assert found[plain].equals(wanted[plain])
 
 
+@forked
 def test_a_report_by_two_has_the_same_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = fake.store(tmp_path / "runs", fake.sweep(2))
     assert main([f"records={folder}", f"out={tmp_path / 'solo'}"]) == 0
     alone = capsys.readouterr().out
-    monkeypatch.setattr(beside, "MANY", 0)
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(beside, "worth", lambda records: True)
     assert main([f"records={folder}", f"out={tmp_path / 'pair'}"]) == 0
-    assert capsys.readouterr().out.replace("pair", "solo") == alone
+    assert capsys.readouterr().out.replace("/pair", "/solo") == alone
     assert files(tmp_path / "pair") == files(tmp_path / "solo")
 
 
-def test_a_killed_process_is_told_in_one_line(
+@forked
+@pytest.mark.usefixtures("two")
+def test_a_report_whose_second_process_was_killed_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = fake.store(tmp_path / "runs", fake.sweep(2))
-    monkeypatch.setattr(beside, "MANY", 0)
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
-    monkeypatch.setattr(drawing, "of_group", killed)
+    monkeypatch.setattr(drawing, "all_of", killed)
     assert main([f"records={folder}", f"out={tmp_path / 'out'}"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("bench.report: A process in the process pool was terminated abruptly")
+    assert line.startswith("bench.report: the process that reads or draws beside this one ended")
