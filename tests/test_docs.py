@@ -122,7 +122,7 @@ def test_records_that_make_no_table_are_a_line_and_no_document_changes(tmp_path,
     said.append(capsys.readouterr().err)
     assert [text.count("\n") for text in said] == [1, 1]
     assert f"{first}: not a record" in said[0]
-    assert "8gaussians: its records are of 0 groups" in said[1]
+    assert "8gaussians: there are no records of it" in said[1]
     assert Path("README.md").read_text() == text
 
 

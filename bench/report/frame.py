@@ -186,20 +186,26 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     frame = frame.assign(**dict.fromkeys(missing, math.nan))
     most = frame["test_rows"].fillna(frame["evaluate_rows"]).groupby(frame["protocol"]).transform("max")
     frame["test_rows"] = frame["test_rows"].fillna(most)
-    named = [_named(cell) for _, cell in frame.groupby(["dataset", "solver"])]
-    whole = pd.concat(named).sort_values(["dataset", "label", "seed"], ignore_index=True)
+    whole = labelled(frame)
     # as plain objects, and in one piece with the others: parts of the frame are taken hundreds of times
     return whole.astype(dict.fromkeys(whole.select_dtypes("str"), object)).copy()
 
 
+def labelled(frame: pd.DataFrame) -> pd.DataFrame:
+    """`frame` with the `setting` and `label` of each run as they are among the runs of `frame`, in order of tables."""
+    named = [_named(cell) for _, cell in frame.groupby(["dataset", "solver"])]
+    return pd.concat(named).sort_values(["dataset", "label", "seed"], ignore_index=True)
+
+
 def _named(cell: pd.DataFrame) -> pd.DataFrame:
-    """`setting` reduced to what sets it apart within `cell`, one solver on one dataset, and `label` added."""
-    plain = {text: flat(json.loads(text)) for text in sorted(cell["setting"].unique())}
+    """`setting`, what sets it apart within `cell`, one solver on one dataset, and `label`."""
+    settings = cell["cell"].map(lambda text: _configured(text)["setting"])
+    plain = {text: flat(json.loads(text)) for text in sorted(settings.unique())}
     names = sorted({name for fields in plain.values() for name in fields})
     differ = [n for n in names if len({canonical(fields.get(n)) for fields in plain.values()}) > 1]
     apart = {text: clean(", ".join(f"{n}={f[n]}" for n in differ if n in f)) for text, f in plain.items()}
     letters = {text: f" ({_letter(i)})" if len(plain) > 1 else "" for i, text in enumerate(plain)}
-    return cell.assign(setting=cell["setting"].map(apart), label=cell["solver"] + cell["setting"].map(letters))
+    return cell.assign(setting=settings.map(apart), label=cell["solver"] + settings.map(letters))
 
 
 def _letter(i: int) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from bench.report.frame import BASELINE, UNKNOWN, canonical, clean, flat
+from bench.report.frame import BASELINE, UNKNOWN, canonical, clean, flat, labelled
 from bench.report.options import ENVIRONMENT, RANKED, WITHIN
 from bench.report.render import Table
 
@@ -65,6 +65,8 @@ def groups(frame: pd.DataFrame, allowed: Sequence[str] = ()) -> list[Group]:
     environments = _completed(frame).groupby(by, sort=False) if by else [((), _completed(frame))]
     parts = [part for _, same in environments for part in _within(same, allowed)]
     parts.sort(key=len, reverse=True)
+    if len(parts) > 1:  # settings that differ between parts need no letters within them
+        parts = [labelled(part) for part in parts]
     apart = list(_protocols(frame))
     return [_group(i, part, apart, tuple(allowed)) for i, part in enumerate(parts, start=1)]
 

@@ -86,13 +86,13 @@ def shown(table: Table) -> str:
 
 
 def flows(dataset: str) -> Made:
-    """The report's table of the runs on `dataset`, which are of one budget."""
+    """The report's table of the runs on `dataset` that are of the budget most of them have."""
 
     def make(records: pd.DataFrame) -> Table:
-        part = records[records["dataset"] == dataset]
-        made = tables.summary(alone(part, dataset), dataset, REFERENCE)
-        title = f"{dataset}, {part['budget'].iloc[0]} at most"
-        return replace(made, title=title, notes=[*made.notes, provenance(part)])
+        group = largest(records[records["dataset"] == dataset], dataset)
+        made = tables.summary(group, dataset, REFERENCE)
+        title = f"{dataset}, {group.frame['budget'].iloc[0]} at most"
+        return replace(made, title=title, notes=[*made.notes, provenance(group.frame)])
 
     return make
 
@@ -101,11 +101,19 @@ def against(make: Callable[[Group, str, str], Table], name: str) -> Made:
     """The report's table of the opponent against the reference over all problems that both were run on."""
 
     def made(records: pd.DataFrame) -> Table:
-        part = records[records["solver"].isin((OPPONENT, REFERENCE))]
-        table = make(alone(part, name), OPPONENT, REFERENCE)
-        return replace(table, notes=[*table.notes, provenance(part)])
+        group = largest(records[records["solver"].isin((OPPONENT, REFERENCE))], name)
+        table = make(group, OPPONENT, REFERENCE)
+        return replace(table, notes=[*table.notes, provenance(group.frame)])
 
     return made
+
+
+def largest(part: pd.DataFrame, name: str) -> Group:
+    """The group that most of the records of `name` are of. Raises Usage where there is none."""
+    groups = lint.groups(part)
+    if not groups:
+        raise Usage(f"{name}: there are no records of it")
+    return groups[0]
 
 
 def alone(part: pd.DataFrame, name: str) -> Group:
@@ -180,7 +188,7 @@ def verdicts(records: pd.DataFrame) -> Table:
 
 def headline(records: pd.DataFrame) -> Table:
     """What OT-Flow's speed-ups come to by each mean and opponent."""
-    part = records[records["solver"].isin({REFERENCE, *claims.OPPONENTS})]
+    part = largest(records[records["solver"].isin({REFERENCE, *claims.OPPONENTS})], "headline").frame
     made = claims.headlines(evidence(part))
     if not made:
         raise Usage("headline: no problem that OT-Flow and an opponent were run on")

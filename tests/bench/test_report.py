@@ -49,6 +49,23 @@ def three(solver, seconds, **more):
     return [flat_run(solver, seed, s, **more) for seed, s in enumerate(seconds)]
 
 
+def test_settings_that_differ_between_parts_have_letters_in_neither():
+    """FFJORD by the adjoint for 60 seconds beside FFJORD for 90: two parts, each with one setting of it."""
+    budgets = {60: True, 90: False}
+    records = [
+        fake.make("ffjord", seed=seed, settings={"adjoint": adjoint}, config={"budget": {"seconds": seconds}})
+        for seconds, adjoint in budgets.items()
+        for seed in range(seconds // 30)
+    ]
+    whole = frame.of(records)
+    assert set(whole["label"]) == {"ffjord (a)", "ffjord (b)"}
+    longer, shorter = lint.groups(whole)
+    assert [set(part.frame["label"]) for part in (longer, shorter)] == [{"ffjord"}, {"ffjord"}]
+    assert [set(part.frame["setting"]) for part in (longer, shorter)] == [{""}, {""}]
+    assert [len(part.frame) for part in (longer, shorter)] == [3, 2]
+    assert not longer.problems
+
+
 def test_the_frame_has_a_row_for_each_record_and_column_for_each_number():
     records = [*fake.sweep(2), fake.make("rnode", status="crash", reason="KeyError: 'x'")]
     table = frame.of(records)
