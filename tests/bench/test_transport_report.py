@@ -58,7 +58,7 @@ def test_a_failed_certificate_of_a_cost_voids_it_and_names_itself():
 
 
 @pytest.mark.parametrize(
-    "name", ["marginal_source", "marginal_target", "mass", "duality_gap", "lost_mass", "levels_left", "curves"]
+    "name", ["marginal_source", "marginal_target", "mass", "duality_gap", "lost_mass", "levels_left"]
 )
 def test_what_a_solver_certifies_itself_voids_its_costs(name):
     assert name in certificates_of_solvers()
@@ -96,7 +96,17 @@ def certificates_of_solvers() -> set[str]:
 
 
 def test_every_certificate_of_a_solver_voids_something():
-    assert certificates_of_solvers() == set(transport.PROVEN)
+    assert certificates_of_solvers() == {*transport.PROVEN, "curves"}
+
+
+def test_curves_that_are_not_the_path_of_the_grid_void_what_they_do_and_not_its_cost():
+    record = made("eulerian", 2, **RELAXED)
+    record["certificates"]["curves"] = {"value": 0.35, "limit": 0.02, "ok": False}
+    only = group([record])
+    relaxed = cells(transport.relaxed(only, "mixture_to_gaussian d=2", "otflow"))["eulerian"]
+    assert relaxed["L2-UVP %"].void
+    assert not relaxed["cost L"].void
+    assert cells(transport.advected(only, "mixture_to_gaussian d=2", "otflow"))["eulerian"]["objective"].void
 
 
 def test_a_relaxed_solver_among_the_exact_says_so():
