@@ -84,7 +84,7 @@ def _share(part: float, whole: float) -> float:
 
 def _excess(energy: Values, moved: Points) -> float:
     least = moved.detach().double().square().sum(1).mean().item() / 2
-    return energy.detach().double().mean().item() / least - 1 if least > 0 else math.nan
+    return _share(energy.detach().double().mean().item(), least) - 1
 
 
 def _share_non_finite(transport: Transport, test: Points) -> float:

@@ -105,6 +105,8 @@ ADVECTED_LEGEND = (
     "By curves: the objective by characteristics, without the scheme.",
 )
 
+# of errors against dimension, what voids them in the tables and in the figure
+VOIDED_BY = {"l2_uvp": ALWAYS, "relaxed_uvp_2": CURVES, "estimate_gap": ALONG, "relaxed_objective_gap": ALONG}
 ERRORS = {  # column -> (end of the table's name, its title, its legend)
     "l2_uvp": ("dimension", "L2-UVP in %", LEGEND),
     "relaxed_uvp_2": ("relaxed_dimension", "L2-UVP of x1, x2 in %, of the relaxed problem,", RELAXED_LEGEND),
@@ -209,7 +211,7 @@ def by_dimension(group: Group, family: str, reference: str, error: str = "l2_uvp
     suffix, title, legend = ERRORS[error]
     part = group.frame[group.frame["family"] == family]
     dims = sorted({int(d) for d in part["dim"].dropna()})
-    quantity = Quantity("", column(error), significant)
+    quantity = Quantity("", column(error), significant, VOIDED_BY[error])
     rows: list[tuple[str, Sequence[Cell]]] = []
     notes: list[str] = []
     for solver in by_reference(part["solver"], reference):

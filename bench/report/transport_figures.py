@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
-from bench.report import tables, transport
+from bench.report import transport
 from bench.report.axes import logarithmic, small
 from bench.report.figures import WIDTH, Drawn, style
 from bench.report.frame import by_reference
@@ -19,11 +19,11 @@ from bench.report.shown import Shown
 
 CURVES = 24  # characteristics drawn of each solver
 
-ERRORS = {  # column -> (label of the axis, factor to per cent, the certificates that void it)
-    "l2_uvp": ("L2-UVP (%)", 1.0, tables.ALWAYS),
-    "relaxed_uvp_2": ("L2-UVP of x1, x2,\nrelaxed (%)", 1.0, tables.ALWAYS),
-    "estimate_gap": ("|cost gap| (%)", 100.0, transport.COSTS),
-    "relaxed_objective_gap": ("|objective gap|,\nrelaxed (%)", 100.0, transport.COSTS),
+ERRORS = {  # column -> (label of the axis, factor to per cent)
+    "l2_uvp": ("L2-UVP (%)", 1.0),
+    "relaxed_uvp_2": ("L2-UVP of x1, x2,\nrelaxed (%)", 1.0),
+    "estimate_gap": ("|cost gap| (%)", 100.0),
+    "relaxed_objective_gap": ("|objective gap|,\nrelaxed (%)", 100.0),
 }
 VOID = "0.7"  # the grey of what failed a certificate
 
@@ -80,12 +80,12 @@ def against_dimension(group: Group, family: str, reference: str) -> Drawn:
 
 
 def _errors(axis: Axes, part: pd.DataFrame, name: str, reference: str) -> None:
-    label, factor, voided_by = ERRORS[name]
+    label, factor = ERRORS[name]
     for solver in by_reference(part["solver"], reference):
         runs = part[(part["solver"] == solver) & (part["status"] == "ok")]
         best = [at for _, at in transport.chosen(runs).groupby("dim") if at[name].notna().any()]
         points = [(at["dim"].iloc[0], factor * at[name].abs().median()) for at in best]
-        void = [any(set(voided_by) & set(names) for names in at["failed"]) for at in best]
+        void = [any(set(transport.VOIDED_BY[name]) & set(names) for names in at["failed"]) for at in best]
         look = style(solver)
         sound = [point for point, failed in zip(points, void, strict=True) if not failed]
         if sound:

@@ -107,6 +107,8 @@ def test_curves_that_are_not_the_path_of_the_grid_void_what_they_do_and_not_its_
     assert relaxed["L2-UVP %"].void
     assert not relaxed["cost L"].void
     assert cells(transport.advected(only, "mixture_to_gaussian d=2", "otflow"))["eulerian"]["objective"].void
+    by_dimension = transport.by_dimension(only, "mixture_to_gaussian", "otflow", "relaxed_uvp_2")
+    assert cells(by_dimension)["eulerian"]["d = 2"].void
 
 
 def test_a_relaxed_solver_among_the_exact_says_so():
