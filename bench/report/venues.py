@@ -1,8 +1,10 @@
 """Where papers are published: how wide their text and columns are, in what size and font it is set.
 
-Widths are those of the venues' LaTeX styles of 2024. The fonts of PDF, SVG and PNG are matplotlib's own alone, so that
-a figure is the same on every machine: STIX stands for Times, which it is cut after, and for Computer Modern, whose
-copy in matplotlib lacks underscores and signs. A PGF figure is set by LaTeX itself in the very font of the paper.
+Widths and fonts are those of neurips_2024.sty, icml2024.sty, aaai24.sty, jmlr2e.sty (its sample paper has 11 points)
+and tmlr.sty. AAAI's forbids fontenc, with which PGF figures are set: its papers take the PDF. The fonts of PDF, SVG and
+PNG are matplotlib's own alone, so that a figure is the same on every machine: STIX stands for Times, which it is cut
+after, and for Computer Modern, whose copy in matplotlib lacks underscores and signs. A PGF figure is set by LaTeX
+itself in the very font of the paper.
 """
 
 from collections.abc import Mapping
@@ -54,7 +56,7 @@ VENUES = {
     for venue in (
         Venue("neurips", 5.5, 5.5, 10, TIMES),
         Venue("icml", 6.75, 3.25, 10, TIMES),
-        Venue("aaai", 7.0, 3.3, 10, TIMES),
+        Venue("aaai", 7.0, 3.3125, 10, TIMES),
         Venue("jmlr", 6.0, 6.0, 11, MODERN),
         Venue("tmlr", 6.5, 6.5, 10, MODERN),
     )
