@@ -33,16 +33,20 @@ def _tanh(z: Tensor) -> Tensor:
 
 def _rise_tanh(z: Tensor) -> tuple[Tensor, Tensor]:
     # 2 sigmoid(2z) - 1, five times faster than tanh on a CPU; its error is of the order of the machine precision
-    p = z.mul_(2).sigmoid_()
-    s = torch.addcmul(p, p, p, value=-1).mul_(4)
-    return p.mul_(2).sub_(1), s
+    one = z.new_ones(())
+    y = torch.add(-one, z.mul_(2).sigmoid_(), alpha=2, out=z)
+    return y, torch.addcmul(one, y, y, value=-1)
+
+
+def _rise_softplus(z: Tensor) -> tuple[Tensor, Tensor]:
+    # z - log sigmoid(z), two thirds of the time of F.softplus and the slope; below the clamp both are 0 to rounding
+    s = z.clamp_(min=-80).sigmoid()
+    return z.sub_(s.log()), s
 
 
 ACTIVATIONS = {  # a'' / a' = -2 y and 1 - s
     "tanh": Activation(_tanh, _rise_tanh, lambda g, q, y, s: g.addcmul_(q, y, value=-2)),
-    "softplus": Activation(
-        F.softplus, lambda z: (F.softplus(z), z.sigmoid_()), lambda g, q, y, s: g.add_(q).addcmul_(q, s, value=-1)
-    ),
+    "softplus": Activation(F.softplus, _rise_softplus, lambda g, q, y, s: g.add_(q).addcmul_(q, s, value=-1)),
 }
 
 Layer = tuple[Tensor, Tensor]  # weight (out, in), bias (out,)
