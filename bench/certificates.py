@@ -17,7 +17,7 @@ from datasets.base import Points, Problem, Values
 from solvers.base import Diverged, Fit, Transport
 
 NON_FINITE_LIMIT = 0.0
-NLL_EFFORT_LIMIT = 0.01  # nats
+NLL_LIMIT = 0.01  # nats
 INVERSE_LIMIT = 1e-2
 INTEGRAL_LIMIT = 1e-3
 BIAS_LIMIT = 0.05
@@ -39,6 +39,8 @@ def certify(problem: Problem, fit: Fit, transport: Transport, rng: Generator) ->
     * inverse: max |inverse(forward(x)) - x| over the same, where there is a density: of a transport without one, such
       as that of a coupling of samples, the two maps are two estimates, neither the inverse of the other.
     * nll_effort: |NLL at effort 1 - NLL at effort 2| in nats over the same.
+    * nll_valid: |NLL at effort 1 - NLL as validations have it| in nats over the same, where validations go by the NLL:
+      they set the target q and the seconds to it by an integration of their own.
     * density_integral: |integral of exp(log_prob) - 1| in one and two dimensions.
     * sampling_bias: same_law_cost() / cost, the share of a cost between samples that two samples of one law have too.
     * straightness: E int 1/2 |v|^2 dt / E 1/2 |forward(x) - x|^2 - 1 over the same test points, where the transport
@@ -52,7 +54,9 @@ def certify(problem: Problem, fit: Fit, transport: Transport, rng: Generator) ->
     if forward is not None and inverse is not None and log_prob is not None:
         certificates["inverse"] = _judge(lambda: _inverse_error(transport, test), INVERSE_LIMIT)
     if log_prob is not None:
-        certificates["nll_effort"] = _judge(lambda: _nll_change(fit, log_prob, test), NLL_EFFORT_LIMIT)
+        certificates["nll_effort"] = _judge(lambda: _nll_change(fit, log_prob, test, "test", 2.0), NLL_LIMIT)
+        if transport.objective is None:
+            certificates["nll_valid"] = _judge(lambda: _nll_change(fit, log_prob, test, "valid", 1.0), NLL_LIMIT)
         if problem.source.dim in CELLS:
             certificates["density_integral"] = _judge(
                 lambda: abs(mass(problem, transport, log_prob, rng) - 1), INTEGRAL_LIMIT
@@ -108,12 +112,12 @@ def _inverse_error(transport: Transport, test: Points) -> float:
     return (back - test).detach().double().norm(dim=1).max().item()
 
 
-def _nll_change(fit: Fit, log_prob: Callable[[Points], Values], test: Points) -> float:
+def _nll_change(fit: Fit, log_prob: Callable[[Points], Values], test: Points, use: str, effort: float) -> float:
     # evaluated first: the transports of one fit may share its weights and buffers
     usual = log_prob(test).detach().double().mean().item()
-    finer = fit.transport("test", 2.0).log_prob
-    assert finer is not None, "a density at effort 1 but none at effort 2"
-    return abs(usual - finer(test).detach().double().mean().item())
+    other = fit.transport(use, effort).log_prob
+    assert other is not None, f"a density for {use} at effort {effort} is missing"
+    return abs(usual - other(test).detach().double().mean().item())
 
 
 def mass(problem: Problem, transport: Transport, log_prob: Callable[[Points], Values], rng: Generator) -> float:

@@ -17,18 +17,19 @@ from datasets.mixtures import ring
 from solvers.base import Diverged, Transport
 from tests.oracles import Ridges
 
-ALL = {"finite", "inverse", "nll_effort", "density_integral"}
+ALL = {"finite", "inverse", "nll_effort", "nll_valid", "density_integral"}
 
 
 @dataclass
 class Answers:
-    """A fit that has a transport ready for effort 2."""
+    """A fit that has a transport ready for effort 2, and one for validations: the same, if none is given."""
 
     finer: Transport
+    valid: Transport | None = None
 
     def transport(self, use: str = "test", effort: float = 1.0) -> Transport:
-        assert (use, effort) == ("test", 2.0)
-        return self.finer
+        assert (use, effort) in (("test", 2.0), ("valid", 1.0))
+        return self.valid or self.finer if use == "valid" else self.finer
 
 
 def exact(dim: int, rng) -> tuple[Problem, Transport]:
@@ -51,7 +52,7 @@ def test_the_exact_transport_passes(dim, rng):
     assert found["inverse"]["value"] < 1e-12
     assert found["density_integral"]["value"] < 1e-5
     assert {n: c["limit"] for n, c in found.items()} == {
-        "finite": 0.0, "inverse": 1e-2, "nll_effort": 0.01, "density_integral": 1e-3
+        "finite": 0.0, "inverse": 1e-2, "nll_effort": 0.01, "nll_valid": 0.01, "density_integral": 1e-3
     }  # fmt: skip
 
 
@@ -94,9 +95,19 @@ def test_a_wrong_inverse_fails(rng):
 def test_a_log_likelihood_that_moves_with_the_effort_fails(rng):
     problem, transport = exact(2, rng)
     finer = replace(transport, log_prob=lambda x: transport.log_prob(x) - 0.02)
-    found = certify(problem, Answers(finer), transport, rng)
+    found = certify(problem, Answers(finer, valid=transport), transport, rng)
     assert failed(found) == {"nll_effort"}
     assert found["nll_effort"]["value"] == pytest.approx(0.02)
+
+
+def test_validations_of_another_log_likelihood_fail_where_they_go_by_it(rng):
+    problem, transport = exact(2, rng)
+    better = replace(transport, log_prob=lambda x: transport.log_prob(x) + 0.02)
+    found = certify(problem, Answers(transport, valid=better), transport, rng)
+    assert failed(found) == {"nll_valid"}
+    assert found["nll_valid"]["value"] == pytest.approx(0.02)
+    own = replace(transport, objective=transport.log_prob)
+    assert set(certify(problem, Answers(own, valid=better), own, rng)) == ALL - {"nll_valid"}
 
 
 @pytest.mark.parametrize(("part", "bad"), [*product(["forward", "inverse", "log_prob"], [math.nan, math.inf])])
@@ -111,8 +122,8 @@ def test_one_number_that_is_not_finite_fails(part, bad, rng):
     found = certify(problem, Answers(transport), replace(transport, **{part: spoilt}), rng)
     assert {"finite"} <= failed(found)
     assert 0 < found["finite"]["value"] < 1e-2
-    consequence = "nll_effort" if part == "log_prob" else "inverse"
-    assert found[consequence] == {"value": None, "limit": found[consequence]["limit"], "ok": False}
+    for consequence in ("nll_effort", "nll_valid") if part == "log_prob" else ("inverse",):
+        assert found[consequence] == {"value": None, "limit": found[consequence]["limit"], "ok": False}
 
 
 def test_a_breakdown_is_a_failed_certificate(rng):
@@ -122,7 +133,7 @@ def test_a_breakdown_is_a_failed_certificate(rng):
         raise Diverged("underflow in dt")
 
     found = certify(problem, Answers(replace(transport, log_prob=underflow)), transport, rng)
-    assert failed(found) == {"nll_effort"}
+    assert failed(found) == {"nll_effort", "nll_valid"}
     assert found["nll_effort"]["value"] is None
 
 
