@@ -26,7 +26,7 @@ from solvers.train import Pairs
 class OTFlowWarm(OTFlow):
     """Hyperparameters: those of OT-Flow, and `warm_steps` steps of regression on at most `warm_rows` rows each.
 
-    `tuned=otflow_DATASET` on the command line gives it OT-Flow's settings for a dataset.
+    Of the former it picks up OT-Flow's own for a dataset: bench/conf/tuned/otflow_warm_* are links to those.
     """
 
     warm_steps: int = 300

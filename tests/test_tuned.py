@@ -54,9 +54,8 @@ def tuned(name: str):
 
 
 def solver_of(name: str) -> str:
-    """The solver that the file's name begins with."""
-    (found,) = (path.stem for path in (CONF / "solver").glob("*.yaml") if name.startswith(f"{path.stem}_"))
-    return found
+    """The solver that the file's name begins with: of otflow and otflow_warm the longer one."""
+    return max((p.stem for p in (CONF / "solver").glob("*.yaml") if name.startswith(f"{p.stem}_")), key=len)
 
 
 def built(name: str):
@@ -72,6 +71,13 @@ def test_every_file_builds_its_solver(name):
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "dataset").glob("*.yaml")))
 def test_a_dataset_tuned_for_one_flow_is_tuned_for_the_other(name):
     assert (f"otflow_{name}" in TUNED) == (f"ffjord_{name}" in TUNED)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "dataset").glob("*.yaml")))
+def test_the_warm_start_has_otflows_own_settings(name):
+    assert (f"otflow_warm_{name}" in TUNED) == (f"otflow_{name}" in TUNED)
+    if f"otflow_{name}" in TUNED:
+        assert tuned(f"otflow_warm_{name}") == tuned(f"otflow_{name}")
 
 
 @pytest.mark.parametrize("name", OTFLOW)
@@ -128,3 +134,5 @@ def test_published_settings_are_picked_up_by_themselves():
         cfg = compose("config", overrides=["solver=otflow", "dataset=miniboone"])
         assert (cfg.solver.width, cfg.validation.every) == (256, 20)
         assert compose("config", overrides=["dataset=8gaussians", "tuned=otflow_8gaussians_2022"]).dtype == "float64"
+        warm = compose("config", overrides=["solver=otflow_warm", "dataset=miniboone"])
+        assert (warm.solver.width, warm.validation.every) == (256, 20)
