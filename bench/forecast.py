@@ -116,9 +116,12 @@ def lines(cells: Sequence[Cell], known: Past, at_once: int = 1) -> Iterator[str]
 
 
 def of_jobs(jobs: "Sequence[Job]", at_once: int) -> Iterator[str]:
-    """`lines` of a sweep, so many `at_once`, from the records in the folders of its own."""
-    cells = [Cell(job.config, job.runs, job.checkpoint) for job in jobs]
-    return lines(cells, past({job.runs for job in jobs}), at_once)
+    """`lines` of a sweep, so many `at_once`, from the records in the folders of its own.
+
+    A cell that two of its suites name runs once.
+    """
+    cells = {job.path: Cell(job.config, job.runs, job.checkpoint) for job in jobs}
+    return lines([*cells.values()], past({job.runs for job in jobs}), at_once)
 
 
 def _row(told: Sequence[Told]) -> tuple[str, ...]:

@@ -7,6 +7,8 @@ import pytest
 
 from bench import forecast, record
 from bench.forecast import Cell, Past
+from bench.launcher import Job
+from bench.process import Limits
 from tests.bench.fake_records import make, store
 
 SPENT = {"fit_seconds": 40.0, "wall_seconds": 70.0, "peak_bytes": 3e8}  # of a budget of 60 s
@@ -58,6 +60,12 @@ def test_a_table_has_a_row_for_all_seeds_and_no_column_of_what_nobody_knows(tmp_
         "ffjord  moons        1     0       0      1     1 of unknown time",
         "cells 1001: left 1001; 1001 of unknown time to go, 1 at a time",
     ]
+
+
+def test_a_cell_that_two_suites_name_is_told_once(tmp_path: Path) -> None:
+    one, other = (Job(config(name), (), tmp_path, tmp_path / "x.pt", Limits(None, None)) for name in ("rnode", "cfm"))
+    *_, summary = forecast.of_jobs([one, other, one], 1)
+    assert summary.startswith("cells 2: left 2;")
 
 
 def test_time_that_is_known_of_some(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -8,10 +9,18 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
+from torch import Generator
 
-from bench.run import build, lenient
+from bench import record
+from bench.run import build, identify, lenient
+from datasets.base import Problem
+from datasets.toy import Moons
+from solvers.base import Solver
+from solvers.ffjord import FFJORD
+from solvers.otflow import OTFlow
 
 CONF = Path(__file__).parents[2] / "bench" / "conf"
+FLOWS = ("otflow", "ffjord", "rnode")
 
 
 def jobs_of(arguments: list[str], **suite: Any) -> list[str]:
@@ -101,7 +110,7 @@ def jobs_of_suite(name: str, *arguments: str) -> list[str]:
 
 def test_the_toy_suite_has_three_seeds_of_the_compared_flows_and_one_of_the_others() -> None:
     jobs = jobs_of_suite("toy")
-    for solver in ("otflow", "ffjord", "rnode"):
+    for solver in FLOWS:
         assert sum(job.endswith(f"solver={solver}") for job in jobs) == 8 * 3
     for solver in ("cfm", "otcfm", "otflow_warm", "maf", "nsf", "moments"):
         assert sum(job.endswith(f"solver={solver}") for job in jobs) == 8
@@ -109,12 +118,37 @@ def test_the_toy_suite_has_three_seeds_of_the_compared_flows_and_one_of_the_othe
 
 def test_a_suite_of_suites_has_their_cells_with_their_settings() -> None:
     jobs, toys = jobs_of_suite("paper"), jobs_of_suite("toy")
-    assert [job for job in jobs if "budget.seconds=90 validation.rows=2000" in job][: len(toys)] == [
+    assert [job for job in jobs if job.startswith("budget.seconds=90 validation.rows=2000")][: len(toys)] == [
         f"budget.seconds=90 validation.rows=2000 {job}" for job in toys
     ]
-    assert len(jobs) == 2 * 3 * 2 + sum(
-        len(jobs_of_suite(name)) for name in ("toy", "tabular_small", "discretize", "width", "transport")
-    )
+    own = 2 * 3 * 2 + 2 * 2 * 2 + 6 * 2  # flow matching's problems, and its other seeds on the toys
+    suites = ("toy", "tabular_small", "discretize", "width", "transport")
+    assert len(jobs) == own + sum(len(jobs_of_suite(name)) for name in suites)
+
+
+def parameters(solver: Solver, moons: Problem) -> int | None:
+    return solver.start(moons.source, moons.target, Generator().manual_seed(0)).transport("test").parameters
+
+
+@pytest.mark.slow
+def test_widths_of_all_solvers_span_the_same_range_of_parameters() -> None:
+    jobs = [job.split() for job in jobs_of_suite("width") if "dataset=moons seed=0" in job]
+    of = {name: [json.loads(job[-1].partition("=")[2]) for job in jobs if f"solver={name}" in job] for name in FLOWS}
+    moons = Moons().load(Path())
+    assert [parameters(OTFlow(width=width), moons) for width in of["otflow"]] == [125, 365, 1229, 4493, 9805]
+    assert [parameters(FFJORD(hidden=hidden), moons) for hidden in of["ffjord"]] == [104, 264, 776, 2568, 9224]
+    assert of["rnode"] == of["ffjord"]
+
+
+def test_the_published_widths_are_cells_of_the_toy_suite() -> None:
+    def key(suite: str, *own: str) -> str:
+        given = [f"suite={suite}", "dataset=moons", "seed=1", "threads=2", *own]
+        return record.key(identify(compose("config", given)))
+
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for solver, width in (("otflow", "width=32"), ("ffjord", "hidden=[64,64,64]"), ("rnode", "hidden=[64,64,64]")):
+            own = f"solver={solver}", f"++solver.{width}"
+            assert key("width", *own) == key("toy", own[0])
 
 
 def test_a_suite_of_a_suite_that_is_not_there() -> None:
