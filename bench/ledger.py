@@ -3,7 +3,8 @@
 A claim has parts, each one number with the query that measures it (bench.queries) and the bounds within which it
 counts as reproduced. The verdict on a part, where `value` is the estimate and `interval` its confidence interval:
 
-    not measurable here   there are no records for it, or fewer seeds or problems than the part asks for
+    not measurable here   there are no records for it, or fewer seeds or problems than the part asks for, or value is
+                          no finite number
     reproduced            value and interval lie within the bounds `reproduced`
     partly                value lies within `reproduced` but its interval reaches beyond, or value and interval lie
                           within the wider bounds `partly`
@@ -14,7 +15,7 @@ measurable here where no part was measured, and else partly. Imports no torch.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from bench.stats import Interval
 FOLDER = CONF / "claims"
 REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_MEASURABLE = "reproduced", "partly", "not reproduced", "not measurable here"
 VERDICTS = (REPRODUCED, PARTLY, NOT_REPRODUCED, NOT_MEASURABLE)
+NO_COMMAND = "no command of this suite makes them"
 
 
 class ClaimError(ValueError):
@@ -55,11 +57,11 @@ class Bounds:
             if value is not None and not finite(value):
                 raise ValueError(f"{name} must be a number, not {value!r}")
 
-    def hold(self, *values: float) -> bool:
-        """Whether all of `values` that are numbers lie within."""
+    def hold(self, value: float, *ends: float) -> bool:
+        """Whether `value` lies within, and those of the `ends` of its interval that are numbers; NaN does not."""
         low = -math.inf if self.at_least is None else self.at_least
         high = math.inf if self.at_most is None else self.at_most
-        return all(low <= value <= high for value in values if not math.isnan(value))
+        return all(low <= one <= high for one in (value, *(end for end in ends if not math.isnan(end))))
 
     def __str__(self) -> str:
         ends = ((">=", self.at_least), ("<=", self.at_most))
@@ -70,7 +72,8 @@ class Bounds:
 class Part:
     """One number of a claim: what is measured, what was published, the query, and what counts as reproduced.
 
-    `seeds` of every problem and so many `problems` are needed for a verdict; `command` makes the records.
+    `seeds` of every problem and so many `problems` are needed for a verdict; `command` makes the records, empty where
+    none can. `published_on` are the problems that the published number is of, and `published_hardware` its machine.
     """
 
     quantity: str
@@ -81,8 +84,12 @@ class Part:
     partly: Bounds | None = None
     seeds: int = 3
     problems: int = 1
+    published_on: Sequence[str] = ()
+    published_hardware: str = ""
 
     def __post_init__(self) -> None:
+        if isinstance(self.published_on, str) or not all(isinstance(name, str) for name in self.published_on):
+            raise ValueError(f"published_on must be a list of problems, not {self.published_on!r}")
         for name in ("seeds", "problems"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -104,14 +111,22 @@ class Claim:
 
 @dataclass(frozen=True)
 class Measured:
-    """What records say: the estimate, from how many runs, the least seeds of a problem, which problems, where."""
+    """What records say: the estimate, from how many runs, the least seeds of a problem, which problems, where.
+
+    `threads` are those that the runs had, as text; empty where nothing tells.
+    """
 
     interval: Interval
     runs: int
     seeds: int
     problems: tuple[str, ...]
-    hardware: str
+    machine: str
     notes: tuple[str, ...] = ()
+    threads: str = ""
+
+    @property
+    def hardware(self) -> str:
+        return f"{self.machine}, threads {self.threads}" if self.threads else self.machine
 
 
 @dataclass(frozen=True)
@@ -126,8 +141,9 @@ class Finding:
 
     @property
     def command(self) -> str:
-        """What would make the records that are missing; empty where none are, or nothing can."""
-        return self.part.command if self.verdict == NOT_MEASURABLE and not self.refused else ""
+        """What would make the records that are missing, or that nothing does; empty where none are."""
+        wanting = self.verdict == NOT_MEASURABLE and not self.refused
+        return (self.part.command or NO_COMMAND) if wanting else ""
 
 
 @dataclass(frozen=True)
@@ -195,6 +211,8 @@ def _fields(kind: type, given: Any, *never: str) -> dict[str, Any]:
 def judge(part: Part, measured: Measured) -> Finding:
     """The verdict on what was measured."""
     value, low, high = measured.interval
+    if not math.isfinite(value):
+        return Finding(part, NOT_MEASURABLE, f"the estimate is {value}, no finite number", measured)
     lacking = []
     if measured.seeds < part.seeds:
         lacking.append(f"{measured.seeds} of {part.seeds} seeds")

@@ -2,7 +2,8 @@
 
 A query is written as {kind: NAME, field: value, ...} with the kinds of KINDS. Whatever it uses must come from one
 machine; where it uses seconds, from one environment (bench.report.lint); and of one problem, from one budget and
-protocol, of which the one with the most seeds is taken. Runs whose certificates failed take no part. Imports no torch.
+protocol, of which the one with the most seeds is taken. Runs whose certificates failed take no part, nor do problems
+with fewer seeds than are asked for where others have as many; the notes name both. Imports no torch.
 """
 
 import csv
@@ -28,6 +29,7 @@ ROOT = CONF.parents[1]
 MACHINE = ("device", "cpu")
 TRAINED = ("seconds_to_q", "seconds_per_step", "fit_seconds", "wall_seconds")
 TIMED = (*TRAINED, "inference", "estimated_inference", "density", "samples")
+BY_HAND = "no equal tuning budget: settings are the authors' or by hand"
 
 Arrays = Sequence[np.ndarray]
 Setting = Mapping[str, Any]
@@ -87,10 +89,14 @@ def _rng() -> np.random.Generator:
 
 @dataclass(frozen=True)
 class Evidence:
-    """What claims are held to: the frame of the records of some folders, and the experiments beside them."""
+    """What claims are held to: the frame of the records of some folders, and the experiments beside them.
+
+    `seeds` are so many as a problem needs to take part where others have them.
+    """
 
     frame: pd.DataFrame
     folders: Sequence[Path]
+    seeds: int = 1
     _known: dict[str, Any] = field(default_factory=dict, repr=False)
 
     def once(self, name: str, find: Callable[[], Any]) -> Any:
@@ -124,8 +130,14 @@ class Evidence:
                 f"{first['folder'] / first['key']}.json has schema {first['schema']:g}, older than {record.SCHEMA}: "
                 "move it away and run its cell again"
             )
-        one_machine(tuple(row) for row in part[list(MACHINE)].drop_duplicates().itertuples(index=False))
+        one_machine(_machine(*row) for row in part[list(MACHINE)].drop_duplicates().itertuples(index=False))
         return part
+
+    def few(self, found: Mapping[str, int]) -> dict[str, str]:
+        """Of `found`, each with its number of seeds, those that have too few where others have enough, and why."""
+        if max(found.values(), default=0) < self.seeds:
+            return {}
+        return {name: f"only {n} of {self.seeds} seeds" for name, n in found.items() if n < self.seeds}
 
     def experiment(self, name: str) -> Iterator[tuple[Path, Mapping[str, Any]]]:
         """The results of an experiment, file by file. Raises Missing where there are none, Refused for a bad one."""
@@ -153,9 +165,9 @@ class Query(Protocol):
         ...
 
 
-def one_machine(machines: Iterable[tuple[str, ...]]) -> None:
-    """Raise Refused unless there is one machine among them."""
-    named = sorted({_machine(*machine) for machine in machines})
+def one_machine(machines: Iterable[str]) -> None:
+    """Raise Refused where there are several machines among them."""
+    named = sorted(set(machines))
     if len(named) > 1:
         raise Refused(f"records from {len(named)} machines ({'; '.join(named)}): give records= of one")
 
@@ -168,10 +180,30 @@ def _words(name: str) -> str:
     return name.replace("_", " ")
 
 
-def hardware(runs: pd.DataFrame) -> str:
-    """The machine of some runs, and the threads that they had."""
-    first, threads = runs.iloc[0], sorted(runs["threads"].unique())
-    return f"{_machine(first['device'], first['cpu'])}, threads {' or '.join(threads)}"
+def _by_reason(told: Mapping[str, str]) -> dict[str, str]:
+    """Each reason with all that it is told of: "8gaussians, moons"."""
+    return {why: ", ".join(n for n, own in told.items() if own == why) for why in dict.fromkeys(told.values())}
+
+
+def _without(lost: Mapping[str, str]) -> list[str]:
+    """A note for each reason why something takes no part."""
+    return [f"without {names}: {why}" for why, names in _by_reason(lost).items()]
+
+
+def from_runs(
+    interval: Interval, lengths: Iterable[int], problems: Iterable[str], runs: pd.DataFrame, notes: Iterable[str]
+) -> Measured:
+    """What was measured of `runs`, all of one machine; `lengths` are the seeds of each solver on each problem."""
+    seeds, first = list(lengths), runs.iloc[0]
+    threads = " or ".join(sorted(runs["threads"].unique()))
+    machine = _machine(first["device"], first["cpu"])
+    return Measured(interval, sum(seeds), min(seeds), tuple(problems), machine, tuple(notes), threads)
+
+
+def of_one_protocol(runs: pd.DataFrame) -> pd.DataFrame:
+    """Of the budgets and protocols of a problem that with the most seeds, and of those the longest."""
+    each = [same for _, same in runs.groupby(list(lint.WITHIN))]
+    return max(each, key=lambda same: (same["seed"].nunique(), np.nan_to_num(same["budget_seconds"].max())))
 
 
 # Two solvers over problems
@@ -201,27 +233,34 @@ class Compare:
 
     def measure(self, evidence: Evidence) -> Measured:
         pairs = self.pairs(evidence)
-        unfair = {p.pair.dataset: mix for p in pairs for mix in p.unfair if mix.name != "seeds"}
         compared = self.compare(pairs, evidence)
-        used = {name: c for name, c in compared.items() if self._known(c) and not c.void and name not in unfair}
-        notes = [f"without {name}: a certificate failed" for name, c in compared.items() if c.void]
-        notes += [f"without {name}: unfair, as {mix}" for name, mix in unfair.items()]
+        lost = {p.pair.dataset: why for p in pairs if (why := self._lost(p, compared[p.pair.dataset]))}
+        lost |= evidence.few({name: c.seeds for name, c in compared.items() if name not in lost})
+        used = {name: c for name, c in compared.items() if name not in lost}
+        notes = _without(lost)
         if not used:
-            lost = f" ({'; '.join(notes)})" if notes else ""
-            raise Missing(f"no problem on which {self.solver} and {self.over} both have {_words(self.of)}{lost}")
-        told = [*MACHINE, "threads", "dataset", "noisy"]
+            both = f"{self.solver} and {self.over} both have {_words(self.of)}"
+            raise Missing(f"no problem on which {both} ({'; '.join(notes)})")
+        told = [*MACHINE, "threads", "dataset", "noisy", "tuning"]
         runs = pd.concat([p.pair.both[told] for p in pairs if p.pair.dataset in used])
         late = [name for name, c in used.items() if c.mark]
         notes += [f"penalised, as a run did not reach q: {', '.join(late)}"] if late else []
-        for note in dict.fromkeys(c.note for c in used.values() if c.note):
-            notes.append(f"{note} on {', '.join(name for name, c in used.items() if c.note == note)}")
+        remarks = _by_reason({name: c.note for name, c in used.items() if c.note})
+        notes += [f"{note} on {names}" for note, names in remarks.items()]
         noisy = sorted(runs[runs["noisy"]]["dataset"].unique()) if self.of in TIMED else []
         notes += [f"do not quote: others used the processor ({', '.join(noisy)})"] if noisy else []
-        seeds = min(c.seeds for c in used.values())
-        count = sum(len(c.solver) + len(c.reference) for c in used.values())
+        notes += [BY_HAND] if (runs["tuning"] == "none").any() else []
         a, b = [c.solver for c in used.values()], [c.reference for c in used.values()]
         interval = _with_seeds(MEANS[self.mean](a, b), [*a, *b])
-        return Measured(interval, count, seeds, tuple(used), hardware(runs), tuple(notes))
+        return from_runs(interval, map(len, [*a, *b]), used, runs, notes)
+
+    def _lost(self, problem: "Problem", c: Comparison) -> str:
+        """Why a problem takes no part; empty where it does."""
+        if c.void:
+            return "a certificate failed"
+        if mixes := [mix for mix in problem.unfair if mix.name != "seeds"]:
+            return f"unfair, as {mixes[0]}"
+        return "" if self._known(c) else c.note or "not both have it"
 
     def _known(self, c: Comparison) -> bool:
         return c.seeds > 0 if self.mean == "difference" else c.known
@@ -304,36 +343,56 @@ def seconds_to_q(problem: Problem) -> Comparison:
     return tables.time_comparison(problem.pair, problem.pair.goal)
 
 
+def unknown(why: str) -> Comparison:
+    """No number of a pair, and why."""
+    return Comparison(np.array([]), np.array([]), note=why)
+
+
 def parameters(problem: Problem) -> Comparison:
-    """Parameters at equal quality: of the settings whose median best NLL reaches the target, those with the fewest."""
+    """Parameters at equal quality: of the sizes whose median best NLL reaches the target, the smallest of each solver.
+
+    Unknown where a solver was run in one size: nothing was searched. A smallest size that reaches the target is noted:
+    a smaller one might have.
+    """
     goal = problem.pair.goal
+    sides = [(str(runs["solver"].iloc[0]), runs) for runs in (problem.solver, problem.reference)]
+    if single := [solver for solver, runs in sides if runs["parameters"].nunique() < 2]:
+        return unknown(f"no two sizes of {_all(single)}")
     if goal is None:
-        return Comparison(np.array([]), np.array([]))
-    return Comparison(_smallest(problem.solver, goal.q), _smallest(problem.reference, goal.q))
+        return unknown("no target")
+    found = [_smallest(runs, goal.q) for _, runs in sides]
+    if short := [solver for (solver, _), sizes in zip(sides, found, strict=True) if not len(sizes)]:
+        return unknown(f"no certified size of {_all(short)} reaches q")
+    floor = [solver for (solver, runs), sizes in zip(sides, found, strict=True) if sizes[0] <= runs["parameters"].min()]
+    solver, reference = found
+    return Comparison(solver, reference, note=f"the smallest tried of {_all(floor)} reaches q" if floor else "")
+
+
+def _all(solvers: Iterable[str]) -> str:
+    return " and ".join(dict.fromkeys(solvers))
 
 
 def _smallest(runs: pd.DataFrame, q: float) -> np.ndarray:
-    """Parameters (seeds,) of the smallest setting that reaches q with a density that is certified; none: empty."""
+    """Parameters (seeds,) of the smallest setting that reaches q with a density that is certified; none: empty.
+
+    A run that failed has reached nothing.
+    """
     reached = []
     for _, rows in runs.groupby("label"):
-        fine = rows[rows["status"] == "ok"]
-        void = any(set(tables.DENSITY) & set(names) for names in rows["failed"])
-        if len(fine) and not void and np.median([curve.best for curve in fine["curve"]]) <= q:
-            reached.append(fine["parameters"].dropna().to_numpy(float))
-    return min(reached, key=lambda values: float(np.median(values)), default=np.array([]))
+        best = [curve.best for curve in tables.validations(rows)]
+        if np.median(np.nan_to_num(best, nan=np.inf)) <= q and not tables.is_void(rows, tables.DENSITY):
+            reached.append(np.full(len(rows), rows["parameters"].max()))
+    return min(reached, key=lambda sizes: sizes[0], default=np.array([]))
 
 
 def inference(problem: Problem) -> Comparison:
-    """Seconds of the log-density at equal accuracy (bench.accuracy), where all runs have them for as many points.
-
-    Else, with a note, at the solvers' own settings, which their certificate holds to the same 0.01 nat.
-    """
-    pair = problem.pair
-    same_rows = pair.both["accurate_rows"].nunique() == 1
-    best = [tables.best_setting(runs) for runs in (pair.solver, pair.reference)]
-    if same_rows and all(runs["accurate_seconds"].notna().all() for runs in best):
-        return tables.comparison(pair, ACCURATE)
-    return replace(tables.comparison(pair, tables.DENSITY_TIME), note="at the solvers' own settings")
+    """Seconds of the log-density at equal accuracy (bench.accuracy); unknown unless all runs have them."""
+    both = problem.pair.both
+    if both["accurate_seconds"].isna().any():
+        return unknown("a run has no seconds at equal accuracy")
+    if both["accurate_rows"].nunique() > 1:
+        return unknown("seconds at equal accuracy are of different numbers of points")
+    return tables.comparison(problem.pair, ACCURATE)
 
 
 def best_nll(problem: Problem) -> Comparison:
@@ -387,6 +446,11 @@ def certified(runs: pd.DataFrame, column: str) -> np.ndarray:
 # Numbers of one solver
 
 
+def _best(runs: pd.DataFrame, column: str) -> np.ndarray:
+    """The certified numbers of the best setting of a solver on a problem, in one budget and protocol, (n,)."""
+    return certified(tables.best_setting(of_one_protocol(runs)), column)
+
+
 @dataclass(frozen=True)
 class Value:
     """The worst over `datasets` of the median over seeds of a number of the records; `magnitude`: of its magnitude.
@@ -411,21 +475,15 @@ class Value:
         runs = chosen(evidence.runs([self.solver], self.datasets), self.solver, self.setting)
         runs = runs[runs["status"] == "ok"].dropna(subset=[name])
         runs = runs.assign(value=runs[name].abs() if self.magnitude else runs[name])
-        found = {str(name): self._values(part) for name, part in runs.groupby("dataset")}
+        found = {str(name): _best(part, "value") for name, part in runs.groupby("dataset")}
         used = {name: values for name, values in found.items() if len(values)}
         lacking = [name for name in self.datasets or () if name not in used]
         if not used:
             raise Missing(f"no certified {_words(self.of)} of {_named(self.solver, self.setting)}")
-        seeds = min(map(len, used.values()))
-        interval = worst(self.worst, list(used.values()))
-        notes = (f"nothing on {', '.join(lacking)}",) if lacking else ()
-        count = sum(map(len, used.values()))
-        return Measured(interval, count, seeds, tuple(used), hardware(runs), notes)
-
-    def _values(self, part: pd.DataFrame) -> np.ndarray:
-        """Of the budgets and protocols of a problem the one with the most seeds."""
-        same = max((same for _, same in part.groupby(list(lint.WITHIN))), key=lambda rows: rows["seed"].nunique())
-        return certified(tables.best_setting(same), "value")
+        lost = evidence.few({name: len(values) for name, values in used.items()})
+        kept = {name: values for name, values in used.items() if name not in lost}
+        notes = [*_without(lost), *([f"nothing on {', '.join(lacking)}"] if lacking else [])]
+        return from_runs(worst(self.worst, list(kept.values())), map(len, kept.values()), kept, runs, notes)
 
 
 @dataclass(frozen=True)
@@ -451,22 +509,23 @@ class Beside:
         if not dims:
             raise Missing(f"no record of {self.family}")
         runs = evidence.runs(list(self.methods), dims)
+        runs = runs[runs["status"] == "ok"].dropna(subset=[name])
         theirs = dict(self._published())
-        strata, problems = {}, set()
+        strata, problem_of = {}, {}
         for (solver, dataset), part in runs.groupby(["solver", "dataset"]):
             value = theirs.get((self.methods[str(solver)], int(part["dim"].iloc[0])))
-            values = certified(tables.best_setting(part), name)
+            values = _best(part, name)
             if value and len(values):
                 ratios = values / value
-                strata[solver, dataset] = np.abs(ratios - 1) if self.deviation else ratios
-                problems.add(str(dataset))
+                strata[f"{solver} on {dataset}"] = np.abs(ratios - 1) if self.deviation else ratios
+                problem_of[f"{solver} on {dataset}"] = str(dataset)
         if not strata:
             raise Missing(f"no certified {_words(self.of)} beside a published one")
-
-        seeds = min(map(len, strata.values()))
-        interval = worst("largest", list(strata.values()))
-        ordered = tuple(sorted(problems, key=lambda text: int(text.rpartition("=")[2])))
-        return Measured(interval, sum(map(len, strata.values())), seeds, ordered, hardware(runs))
+        lost = evidence.few({pair: len(ratios) for pair, ratios in strata.items()})
+        used = {pair: ratios for pair, ratios in strata.items() if pair not in lost}
+        problems = sorted({problem_of[pair] for pair in used}, key=lambda text: int(text.rpartition("=")[2]))
+        interval = worst("largest", list(used.values()))
+        return from_runs(interval, map(len, used.values()), problems, runs, _without(lost))
 
     def _published(self) -> Iterator[tuple[tuple[str, int], float]]:
         """(method, dim) -> value. Raises ClaimError."""
@@ -480,6 +539,17 @@ class Beside:
 
 
 # Experiments
+
+
+def positive(value: Any) -> float:
+    """`value` where it is a finite number above 0. Raises ValueError."""
+    if not record.finite(value) or value <= 0:
+        raise ValueError(f"{value!r} is no finite number above 0")
+    return float(value)
+
+
+def _machine_of(env: Mapping[str, Any]) -> str:
+    return _machine(str(env["device"]), str(env["cpu"]))
 
 
 @dataclass(frozen=True)
@@ -497,25 +567,33 @@ class Trace:
             raise ValueError(f"no {self.of!r} of a trace: choose from seconds, error")
 
     def measure(self, evidence: Evidence) -> Measured:
-        found, where = {}, set()
+        found: dict[float, float] = {}
+        where, threads = set(), set()
         for path, content in evidence.experiment("trace"):
             try:
-                rows, env = content["rows"], content["environment"]
-                where.add((str(env["device"]), str(env["cpu"])))
-                for dim in {row["dim"] for row in rows}:
-                    exact = next(r for r in rows if r["dim"] == dim and r["method"] == "closed form")
-                    one = next(r for r in rows if r["dim"] == dim and r["vectors"] == 1)
-                    found[dim] = one["relative_error"] if self.of == "error" else exact["seconds"] / one["seconds"]
-                threads = env["threads"]
-            except (KeyError, TypeError, StopIteration, ZeroDivisionError) as error:
+                found |= self._by_dim(content["rows"])
+                where.add(_machine_of(content["environment"]))
+                threads.add(str(content["environment"]["threads"]))
+            except (KeyError, TypeError, ValueError, StopIteration) as error:
                 raise Refused(f"{path}: not a result of bench.trace ({error!r})") from None
         one_machine(where)
-        problems = tuple(f"d = {dim}" for dim in sorted(found))
+        problems = tuple(f"d = {dim:g}" for dim in sorted(found))
         each = ", ".join(f"{found[dim]:.3g}" for dim in sorted(found))
         interval = Interval(max(found.values()), math.nan, math.nan)
-        return Measured(
-            interval, len(found), 1, problems, f"{_machine(*where.pop())}, threads {threads}", (f"by d: {each}",)
-        )
+        notes = (f"by d: {each}",)
+        return Measured(interval, len(found), 1, problems, where.pop(), notes, " or ".join(sorted(threads)))
+
+    def _by_dim(self, rows: Sequence[Mapping[str, Any]]) -> dict[float, float]:
+        """The number at each dimension. Raises KeyError, TypeError, ValueError and StopIteration for no such rows."""
+        if not rows:
+            raise ValueError("no rows")
+        found = {}
+        for dim in {positive(row["dim"]) for row in rows}:
+            exact = next(r for r in rows if r["dim"] == dim and r["method"] == "closed form")
+            one = next(r for r in rows if r["dim"] == dim and r["vectors"] == 1)
+            slower = positive(exact["seconds"]) / positive(one["seconds"])
+            found[dim] = positive(one["relative_error"]) if self.of == "error" else slower
+        return found
 
 
 @dataclass(frozen=True)
@@ -532,11 +610,12 @@ class GradientError:
         ratios, where, lacking = {}, set(), []
         for path, content in evidence.experiment("gradient_error"):
             try:
-                name, env = str(content["dataset"]), content["env"]
-                where.add((str(env["device"]), str(env["cpu"])))
-                fine = [r for r in content["rows"] if r["error"] <= self.error]
+                name = str(content["dataset"])
+                where.add(_machine_of(content["env"]))
+                # an integrator that broke down has an error of NaN
+                fine = [r for r in content["rows"] if 0 <= r["error"] <= self.error]
                 direct, adjoint = (
-                    min((float(r["seconds"]) for r in fine if r["adjoint"] is way), default=None)
+                    min((positive(r["seconds"]) for r in fine if r["adjoint"] is way), default=None)
                     for way in (False, True)
                 )
             except (KeyError, TypeError, ValueError) as error:
@@ -550,9 +629,7 @@ class GradientError:
             raise Missing(f"no problem on which both gradients reach an error of {self.error:g}")
         value = float(np.exp(np.mean(np.log(list(ratios.values())))))
         notes = (f"not reached by both on {', '.join(lacking)}",) if lacking else ()
-        return Measured(
-            Interval(value, math.nan, math.nan), len(ratios), 1, tuple(ratios), _machine(*where.pop()), notes
-        )
+        return Measured(Interval(value, math.nan, math.nan), len(ratios), 1, tuple(ratios), where.pop(), notes)
 
 
 KINDS: dict[str, type[Any]] = {kind.kind: kind for kind in (Compare, Value, Beside, Trace, GradientError)}
@@ -581,12 +658,23 @@ def built(given: Mapping[str, Any]) -> Query:
 
 def judged(claims: Sequence[Claim], evidence: Evidence) -> list[Entry]:
     """The verdicts on all claims. Raises ClaimError for one that asks for what no record has."""
-    return [Entry(claim, tuple(_judged(claim, part, evidence) for part in claim.parts)) for claim in claims]
+    return [Entry(claim, _of_one_machine(_judged(claim, part, evidence) for part in claim.parts)) for claim in claims]
+
+
+def _of_one_machine(findings: Iterable[Finding]) -> tuple[Finding, ...]:
+    """`findings` of a claim; what was measured is refused where it is from several machines."""
+    found = tuple(findings)
+    try:
+        one_machine(finding.measured.machine for finding in found if finding.measured)
+    except Refused as error:
+        why = str(error)
+        return tuple(Finding(f.part, NOT_MEASURABLE, why, refused=True) if f.measured else f for f in found)
+    return found
 
 
 def _judged(claim: Claim, part: Part, evidence: Evidence) -> Finding:
     try:
-        return judge(part, built(part.query).measure(evidence))
+        return judge(part, built(part.query).measure(replace(evidence, seeds=part.seeds)))
     except Missing as error:
         return Finding(part, NOT_MEASURABLE, str(error))
     except Refused as error:

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench.ledger import NOT_MEASURABLE, VERDICTS, Entry, Finding, Missing, Refused
+from bench.ledger import NOT_MEASURABLE, VERDICTS, Entry, Finding, Measured, Missing, Part, Refused
 from bench.queries import Compare, Evidence
 from bench.report.published import PAPER
 from bench.report.render import NOTHING, Cell, Table
-from bench.report.tables import significant
+from bench.report.tables import MIN_SEEDS, significant
 from bench.stats import Interval
 
 PUBLISHED = PAPER / "otflow_ratios.csv"
@@ -26,8 +26,8 @@ COLUMNS = {"arithmetic": "arithmetic_mean", "geometric": "geometric_mean", "rati
 LEGEND = (
     "The verdicts are computed (bench.ledger): reproduced where the estimate and its 95 % interval lie within the "
     "claim's bounds; partly where only the estimate does, or both lie within wider ones; not measurable here where "
-    "there are too few records. Equal quality: seconds to the common target q; a run that does not reach it counts as "
-    "twice its budget.",
+    "there are too few records. Equal quality: seconds to the common target q, or the smallest size that reaches it; a "
+    "run that does not reach it counts as twice its budget.",
 )
 HEADLINE_LEGEND = (
     "How many times more the opponent takes than OT-Flow: ratios of medians over seeds, their means over problems. A "
@@ -91,11 +91,24 @@ def _cells(finding: Finding, part: bool) -> list[Cell]:
     published, found = Cell(finding.part.published), finding.measured
     if found is None:
         return [published, NOTHING, NOTHING, verdict, Cell(finding.why)]
-    many = len(found.problems)
-    where = f"on {many} problems" if many > 1 else f"on {found.problems[0]}"
-    runs = f"{_counted(found.runs, 'run')}, {_counted(found.seeds, 'seed')}, {where}; {found.hardware}"
+    source = "; ".join(filter(None, (_measured_on(found), _published_on(finding.part, found))))
     value = Cell(_text(found.interval), *found.interval)
-    return [published, value, Cell(runs), verdict, Cell("; ".join([finding.why, *found.notes]))]
+    return [published, value, Cell(source), verdict, Cell("; ".join([finding.why, *found.notes]))]
+
+
+def _measured_on(found: Measured) -> str:
+    named, many = ", ".join(found.problems), len(found.problems)
+    where = f"{many} problems ({named})" if many > 1 else named
+    return f"{_counted(found.runs, 'run')}, {_counted(found.seeds, 'seed')}, on {where}; {found.hardware}"
+
+
+def _published_on(part: Part, found: Measured) -> str:
+    """What the published number is of, and how much of that was measured; empty where the claim does not say."""
+    if not part.published_on:
+        return ""
+    where = f" with {part.published_hardware}" if part.published_hardware else ""
+    shared = len(set(part.published_on) & set(found.problems))
+    return f"published on {', '.join(part.published_on)}{where}, {shared or 'none'} of them measured here"
 
 
 def _counted(n: int, name: str) -> str:
@@ -111,6 +124,7 @@ def _text(interval: Interval) -> str:
 
 def headlines(evidence: Evidence) -> list[Table]:
     """OT-Flow's headline against each opponent by each mean, and the published one; nothing where there is none."""
+    evidence = replace(evidence, seeds=MIN_SEEDS)
     rows: list[tuple[str, list[Cell]]] = []
     for of, (name, published) in HEADLINE.items():
         for solver, title in OPPONENTS.items():

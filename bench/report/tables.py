@@ -131,7 +131,7 @@ WORK = Quantity("NFE a\nstep", evaluations, significant, ranked=False)
 DENSITY_TIME = Quantity("density\n(s)", whole_set("evaluate_seconds"), significant, DENSITY, timed=True, positive=True)
 SAMPLE_TIME = Quantity("samples\n(s)", whole_set("sample_seconds"), significant, SAMPLES, timed=True, positive=True)
 COST = (STEP, WORK, DENSITY_TIME, SAMPLE_TIME)
-ESTIMATE_TIME = Quantity("density\n(estimated)", column("estimate_seconds"), significant, ranked=False)
+ESTIMATE_TIME = Quantity("density\n(estimated)", whole_set("estimate_seconds"), significant, ranked=False)
 RATIOS = (SIZE, STEP, DENSITY_TIME, SAMPLE_TIME)
 
 

@@ -1,14 +1,21 @@
 """Queries over hand-made records, and the command."""
 
+import csv
 import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
-from bench import claims, ledger, queries, record, stats
+from bench import claims, gradient_error, ledger, queries, record, stats
 from bench.ledger import (
     NOT_MEASURABLE,
     PARTLY,
@@ -24,16 +31,21 @@ from bench.ledger import (
     Refused,
     judge,
 )
-from bench.queries import Compare, Evidence, built
+from bench.names import CONF, dataset_name
+from bench.queries import BY_HAND, Beside, Compare, Evidence, Value, built
 from bench.record import Record
 from bench.report import claims as shown
 from bench.report import frame
+from bench.report.published import PAPER
 from bench.report.render import Table
+from bench.run import build, lenient
 from bench.stats import Interval
 from tests.bench.fake_records import ENV, make, store
+from tests.bench.test_suites import jobs_of, jobs_of_suite
 
 TOYS = ("8gaussians", "moons")
 SIX = (*TOYS, "circles", "rings", "swissroll", "pinwheel")
+T2 = ledger.read(ledger.FOLDER / "T2.yaml")
 IDS = {"T1", "T2", "T3", "T4", "T5", "O1", "O2", "O3", "O4", "O5", "D1", "R2", "C1", "C2", "C3", "W1", "W2"}
 
 
@@ -117,7 +129,7 @@ def test_a_run_that_does_not_reach_q_is_penalised_and_named() -> None:
     records = pairs({"moons": (8.0, 1.0)})
     records[-1] = run("otflow", "moons", 2, 1.0, best=3.0)  # never reaches q = 2.02
     found = measure(records)
-    assert found.notes == ("penalised, as a run did not reach q: moons",)
+    assert found.notes == ("penalised, as a run did not reach q: moons", BY_HAND)
     assert found.runs == 6
     assert found.interval.low < 1 < found.interval.value == pytest.approx(8.0)
 
@@ -138,35 +150,95 @@ def test_what_is_unfair_leaves_the_ranking() -> None:
     assert "without 8gaussians: unfair, as tuning" in found.notes[0]
 
 
+def sized(solver: str, sizes: dict[int, float], dataset: str = "moons", seeds: int = 3, **more: Any) -> list[Record]:
+    """Runs of a solver in several sizes: parameters -> the best NLL that it reaches."""
+    return [
+        run(solver, dataset, seed, 1.0, best=best, settings={"width": count}, cost={"parameters": count}, **more)
+        for count, best in sizes.items()
+        for seed in range(seeds)
+    ]
+
+
+SWEPT = sized("ffjord", {50: 4.0, 3200: 2.0})
+WIDTHS = {100: 2.5, 400: 2.01, 1600: 2.0}
+
+
 def test_weights_are_those_of_the_smallest_width_that_reaches_q() -> None:
-    widths = {16: (100, 2.5), 32: (400, 2.01), 64: (1600, 2.0)}  # width -> parameters, best NLL
-    records = [
-        run("otflow", "moons", seed, 1.0, best=best, settings={"width": width}, cost={"parameters": count})
-        for width, (count, best) in widths.items()
+    found = measure([*SWEPT, *sized("otflow", WIDTHS)], of="parameters_at_q")
+    assert found.interval.value == pytest.approx(8.0)  # of width 400, not 100 or 1600
+    assert found.notes == (BY_HAND,)
+
+
+def test_weights_of_one_width_are_left_out() -> None:
+    """They would be the ratio of two settings, whatever they reach."""
+    single = [*sized("ffjord", {3200: 2.0}, "rings"), *sized("otflow", WIDTHS, "rings")]
+    with pytest.raises(Missing, match=r"both have parameters at q \(without rings: no two sizes of ffjord\)"):
+        measure(single, of="parameters_at_q")
+    found = measure([*single, *SWEPT, *sized("otflow", WIDTHS)], of="parameters_at_q")
+    assert found.problems == ("moons",)
+    assert found.notes[0] == "without rings: no two sizes of ffjord"
+
+
+def test_the_smallest_width_tried_is_noted_where_it_reaches_q() -> None:
+    found = measure([*SWEPT, *sized("otflow", {400: 2.01, 1600: 2.0})], of="parameters_at_q")
+    assert found.notes[0] == "the smallest tried of otflow reaches q on moons"
+    both = [*sized("ffjord", {50: 2.0, 3200: 2.0}), *sized("otflow", {400: 2.01, 1600: 2.0})]
+    assert "the smallest tried of ffjord and otflow reaches q" in measure(both, of="parameters_at_q").notes[0]
+
+
+def test_a_run_that_failed_reaches_no_target_with_its_width() -> None:
+    failed = [run("otflow", "moons", seed, 1.0, settings={"width": 400}, status="diverged") for seed in (1, 2)]
+    records = [*SWEPT, *sized("otflow", {1600: 2.0}), *sized("otflow", {400: 2.01}, seeds=1), *failed]
+    assert measure(records, of="parameters_at_q").interval.value == pytest.approx(2.0)  # 3200 / 1600
+
+
+def test_that_no_certified_width_reaches_q_is_said() -> None:
+    void = sized("ffjord", {50: 4.0, 3200: 2.0}, "rings", failed=["nll_effort"])
+    records = [*SWEPT, *sized("otflow", WIDTHS), *void, *sized("otflow", WIDTHS, "rings")]
+    assert "without rings: no certified size of ffjord reaches q" in measure(records, of="parameters_at_q").notes
+
+
+def accurate(dataset: str = "moons") -> list[Record]:
+    return [
+        run(solver, dataset, seed, 1.0, cost={"accurate_seconds": seconds, "accurate_rows": 2000})
+        for solver, seconds in (("ffjord", 6.0), ("otflow", 1.0))
         for seed in range(3)
     ]
-    records += [run("ffjord", "moons", seed, 1.0, cost={"parameters": 3200}) for seed in range(3)]
-    assert measure(records, of="parameters_at_q").interval.value == pytest.approx(8.0)  # of width 32, not 16 or 64
 
 
-def test_inference_is_at_equal_accuracy_where_both_have_it() -> None:
-    def records(accurate: bool) -> list[Record]:
-        return [
-            run(solver, "moons", seed, 1.0, cost={"evaluate_seconds": whole, **(
-                {"accurate_seconds": fair, "accurate_rows": 2000} if accurate else {})})
-            for solver, whole, fair in (("ffjord", 10.0, 6.0), ("otflow", 5.0, 1.0))
-            for seed in range(3)
-        ]  # fmt: skip
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"accurate_rows": 500}, "seconds at equal accuracy are of different numbers of points"),
+        ({"accurate_seconds": None}, "a run has no seconds at equal accuracy"),
+    ],
+)
+def test_inference_is_at_equal_accuracy_or_left_out(changed: dict[str, Any], said: str) -> None:
+    found = measure(accurate(), of="inference")
+    assert (found.interval.value, found.notes) == (pytest.approx(6.0), (BY_HAND,))
+    lacking = accurate("rings")
+    lacking[0]["cost"] |= changed
+    both = measure([*accurate(), *lacking], of="inference")
+    assert (both.interval.value, both.problems) == (pytest.approx(6.0), ("moons",))
+    assert both.notes[0] == f"without rings: {said}"
+    with pytest.raises(Missing, match=said):
+        measure(lacking, of="inference")
 
-    fair, own = (measure(records(accurate), of="inference") for accurate in (True, False))
-    assert (fair.interval.value, fair.notes) == (pytest.approx(6.0), ())
-    assert (own.interval.value, own.notes) == (pytest.approx(2.0), ("at the solvers' own settings on moons",))
-    mixed = records(True)
-    mixed[0]["cost"]["accurate_rows"] = 500
-    assert measure(mixed, of="inference") == own
-    lacking = records(True)  # one seed of which no effort was within 0.01 nat, as the table says too
-    lacking[0]["cost"]["accurate_seconds"] = None
-    assert measure(lacking, of="inference") == own
+
+def test_an_estimated_density_is_for_the_whole_test_set() -> None:
+    cut = {"evaluate_seconds": 9.0, "estimate_seconds": 2.0, "evaluate_rows": 500, "test_rows": 2000}
+    records = [run("ffjord", "moons", seed, 1.0, cost=cut) for seed in range(3)]
+    records += [
+        run("otflow", "moons", seed, 1.0, cost={"evaluate_seconds": 4.0, "evaluate_rows": 2000, "test_rows": 2000})
+        for seed in range(3)
+    ]
+    assert measure(records, of="estimated_inference").interval.value == pytest.approx(2.0)  # 2 s x 4 over 4 s
+
+
+def test_settings_that_no_search_found_are_noted() -> None:
+    assert BY_HAND in measure(pairs({"moons": (8.0, 4.0)})).notes
+    searched = pairs({"moons": (8.0, 4.0)}, config={"tuning": {"trials": 20, "seconds": 30.0}})
+    assert measure(searched).notes == ()
 
 
 def test_settings_are_told_apart() -> None:
@@ -213,6 +285,22 @@ def test_budgets_of_one_problem_are_not_mixed() -> None:
     assert measure(records).interval.value == pytest.approx(30.0)  # of as many, the longer
 
 
+def test_a_problem_with_fewer_seeds_than_are_asked_for_voids_no_other() -> None:
+    few, enough = pairs({"digits": (80.0, 1.0)}, seeds=1), pairs({"8gaussians": (8.0, 1.0), "moons": (8.0, 4.0)})
+    query = built({"kind": "compare", "of": "seconds_to_q", "solver": "ffjord", "over": "otflow"})
+    found = query.measure(replace(evidence([*few, *enough]), seeds=3))
+    assert (found.problems, found.seeds) == (TOYS, 3)
+    assert found.notes[0] == "without digits: only 1 of 3 seeds"
+    alone = query.measure(replace(evidence(few), seeds=3))  # the number is shown, and no verdict given
+    assert (alone.problems, alone.seeds) == (("digits",), 1)
+
+    claim = Claim("X1", "Somebody", (replace(T2.parts[0], problems=2),))
+    (entry,) = queries.judged([claim], evidence([*few, *enough]))
+    assert entry.verdict == PARTLY
+    (entry,) = queries.judged([claim], evidence(few))
+    assert entry.findings[0].why == "only 1 of 3 seeds and 1 of 2 problems"
+
+
 def test_seconds_of_other_environments_are_not_mixed() -> None:
     records = pairs({"8gaussians": (8.0, 1.0), "moons": (8.0, 4.0)})
     records += [run(s, "digits", seed, 9.0, env={"threads": 1}) for s in ("ffjord", "otflow") for seed in range(3)]
@@ -224,6 +312,21 @@ def test_records_of_two_machines_are_refused() -> None:
     with pytest.raises(Refused, match=r"records from 2 machines \(Fake CPU 3000; Other CPU\): give records= of one"):
         measure(records)
     assert measure(records, datasets=["moons"]).problems == ("moons",)
+
+
+def test_parts_of_a_claim_from_two_machines_are_refused() -> None:
+    records = pairs({"8gaussians": (8.0, 1.0)}) + pairs({"moons": (8.0, 4.0)}, env={"cpu": "Other CPU"})
+    parts = [
+        replace(T2.parts[0], query={**T2.parts[0].query, "datasets": [name]}, problems=1) for name in (*TOYS, "rings")
+    ]
+    here = evidence(records)
+    (mixed,) = queries.judged([Claim("X1", "Somebody", tuple(parts))], here)
+    refused = "records from 2 machines (Fake CPU 3000; Other CPU): give records= of one"
+    assert [(f.why, f.refused) for f in mixed.findings[:2]] == [(refused, True)] * 2
+    assert not mixed.findings[2].refused
+    assert mixed.verdict == NOT_MEASURABLE
+    (single,) = queries.judged([Claim("X1", "Somebody", tuple(parts[:1]))], here)
+    assert single.findings[0].measured is not None
 
 
 def test_a_record_of_an_older_schema_is_refused() -> None:
@@ -280,6 +383,14 @@ def test_the_worst_over_dimensions() -> None:
     assert value().notes == ("nothing on mixture_to_gaussian d=50",)  # its certificate failed
 
 
+def test_the_worst_is_of_problems_with_the_seeds_that_are_asked_for() -> None:
+    records = [make("otcfm", "moons", seed, metrics={"mmd": 1.0}) for seed in range(3)]
+    records += [make("otcfm", "rings", metrics={"mmd": 9.0})]
+    found = built({"kind": "value", "of": "mmd", "solver": "otcfm"}).measure(replace(evidence(records), seeds=3))
+    assert (found.interval.value, found.problems) == (1.0, ("moons",))
+    assert found.notes == ("without rings: only 1 of 3 seeds",)
+
+
 def test_ours_beside_published(tmp_path: Path) -> None:
     table = tmp_path / "table.csv"
     table.write_text("experiment,dim,method,percent\nA,2,ID,40\nA,4,ID,50\nA,8,ID,>100\nB,2,ID,1\n")
@@ -297,6 +408,29 @@ def test_ours_beside_published(tmp_path: Path) -> None:
     assert built({**query, "deviation": True}).measure(evidence(records)).interval.value == pytest.approx(0.1)
     with pytest.raises(ClaimError, match="cannot be read"):
         built({**query, "column": "share"}).measure(evidence(records))
+
+
+def test_ours_beside_published_are_of_one_protocol_and_of_enough_seeds(tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("experiment,dim,method,percent\nA,2,ID,10\nA,4,ID,10\n")
+
+    def runs(dim: int, values: list[float], **more: Any) -> list[Record]:
+        dataset = {"_target_": "datasets.w2benchmark.W2Benchmark", "version": 1, "dim": dim}
+        return [
+            make("identity", seed=seed, config={"dataset": dataset, **more}, metrics={"l2_uvp": value},
+                 settings={"_target_": "solvers.baselines.Identity"})
+            for seed, value in enumerate(values)
+        ]  # fmt: skip
+
+    given = dict(family="w2benchmark", table=str(table), column="percent", experiment="A", methods={"identity": "ID"})
+    query = built({"kind": "beside", "of": "l2_uvp", **given})
+    other = {"validation": {"rows": 7, "spacing": 0.05}}
+    found = query.measure(evidence([*runs(2, [11.0, 12.0, 13.0]), *runs(2, [90.0, 91.0], **other)]))
+    assert (found.interval.value, found.runs) == (pytest.approx(1.2), 3)
+    both = [*runs(2, [11.0, 12.0, 13.0]), *runs(4, [90.0])]
+    found = query.measure(replace(evidence(both), seeds=3))
+    assert (found.interval.value, found.problems) == (pytest.approx(1.2), ("w2benchmark d=2",))
+    assert found.notes == ("without identity on w2benchmark d=4: only 1 of 3 seeds",)
 
 
 def trace_row(dim: int, method: str, vectors: int, seconds: float, error: float) -> dict[str, Any]:
@@ -323,6 +457,42 @@ def test_the_trace_experiment(tmp_path: Path) -> None:
         built({"kind": "trace", "of": "error"}).measure(here)
 
 
+FINE = [trace_row(43, "closed form", 0, 3.0, 0.0), trace_row(43, "Hutchinson", 1, 2.0, 0.2)]
+
+
+@pytest.mark.parametrize("of", ["seconds", "error"])
+@pytest.mark.parametrize(
+    "rows",
+    [
+        [],
+        None,
+        {"dim": 43},
+        FINE[:1],
+        [FINE[0], FINE[1] | {"relative_error": None, "seconds": None}],
+        [FINE[0], FINE[1] | {"relative_error": float("nan"), "seconds": float("nan")}],
+        [FINE[0] | {"seconds": -1.0}, FINE[1] | {"relative_error": -0.2}],
+        [row | {"dim": "43"} for row in FINE],
+    ],
+)
+def test_a_trace_that_is_none_is_refused(rows: Any, of: str, tmp_path: Path) -> None:
+    (tmp_path / "trace").mkdir()
+    (tmp_path / "trace" / "cpu.json").write_text(json.dumps({"environment": ENV, "rows": rows}))
+    here = Evidence(frame.of(pairs({"moons": (8.0, 4.0)})), [tmp_path])
+    with pytest.raises(Refused, match=r"cpu\.json: not a result of bench\.trace"):
+        built({"kind": "trace", "of": of}).measure(here)
+
+
+@pytest.mark.parametrize("changed", [{"error": None}, {"seconds": None}, {"seconds": float("nan")}, {"seconds": 0.0}])
+def test_gradients_that_are_none_are_refused(changed: dict[str, Any], tmp_path: Path) -> None:
+    row = {"adjoint": False, "error": 1e-4, "seconds": 1.0}
+    (tmp_path / "gradient_error").mkdir()
+    found = {"dataset": "moons", "env": ENV, "rows": [row, row | {"adjoint": True} | changed]}
+    (tmp_path / "gradient_error" / "moons.json").write_text(json.dumps(found))
+    here = Evidence(frame.of(pairs({"moons": (8.0, 4.0)})), [tmp_path])
+    with pytest.raises(Refused, match=r"moons\.json: not a result of bench\.gradient_error"):
+        built({"kind": "gradient_error", "error": 1e-3}).measure(here)
+
+
 def test_the_gradient_experiment(tmp_path: Path) -> None:
     def rows(*points: tuple[bool, float, float]) -> list[dict[str, Any]]:
         return [{"adjoint": way, "error": error, "seconds": seconds} for way, error, seconds in points]
@@ -330,7 +500,7 @@ def test_the_gradient_experiment(tmp_path: Path) -> None:
     folder = tmp_path / "gradient_error"
     folder.mkdir()
     found = {
-        "moons": rows((False, 1e-4, 1.0), (False, 1e-2, 0.1), (True, 1e-5, 8.0), (True, 1e-4, 4.0)),
+        "moons": rows((False, 1e-4, 1.0), (False, math.nan, 0.1), (True, 1e-5, 8.0), (True, 1e-4, 4.0)),
         "digits": rows((False, 1e-4, 1.0), (True, 1e-4, 1.0)),
         "rings": rows((False, 1e-4, 1.0), (True, 1e-2, 1.0)),
     }
@@ -357,8 +527,178 @@ def test_every_claim_is_there_and_answers_to_records() -> None:
     assert by_id["T2"].findings[0].command.startswith("python -m bench.run -m suite=toy")
 
 
+def published(table: str, column: str, **where: str) -> float:
+    """The value in `column` of the first row of results/paper that is so: of a method's own paper."""
+    with (PAPER / f"{table}.csv").open(newline="") as file:
+        return next(float(row[column]) for row in csv.DictReader(file) if where.items() <= row.items())
+
+
+def times(opponent: str, mean: str) -> float:
+    return published("otflow_ratios", mean, quantity="training time ratio", numerator=opponent, denominator="OT-Flow")
+
+
+def energy(task: str, method: str) -> float:
+    return published("otcfm", "value", task=f"{task}->8gaussians", metric="NPE", method=method)
+
+
+def training(method: str) -> float:
+    return published("otcfm", "value", metric="mean training time (1e3 s)", method=method)
+
+
+def minutes(method: str) -> float:
+    experiment = "Gaussian-mixture pairs (HD): runtime"
+    return published("w2benchmark", "runtime_min", experiment=experiment, method=method, dim="256")
+
+
+def trace(column: str, vectors: str) -> float:
+    return published("otflow_trace", column, dataset="MNIST", hutchinson_vectors=vectors)
+
+
+WEIGHTS = published("otflow_ratios", "arithmetic_mean", quantity="parameter ratio", numerator="OT-Flow")
+REPLICATIONS = {
+    "C1": (training("Reg. CNF") / training("OT-CFM"), training("CNF") / training("OT-CFM")),
+    "C2": (energy("N", "OT-CFM"), energy("moons", "OT-CFM"), energy("N", "I-CFM") / energy("N", "OT-CFM"),
+           energy("moons", "I-CFM") / energy("moons", "OT-CFM")),
+    "D1": (6 / 7, 1 / (1 - 0.39), 1 / (1 - 0.39)),  # 39 to 97 % less time
+    "O1": (WEIGHTS, times("FFJORD", "arithmetic_mean"), 28),
+    "O2": (times("FFJORD", "ratio_of_sums"), 28),
+    "O3": (WEIGHTS, times("RNODE", "arithmetic_mean"), 24),
+    "O4": (trace("runtime_s_mean", "") / trace("runtime_s_mean", "1"), trace("rel_error_mean", "1")),
+    "T1": (8,),
+    "T2": (10,),
+    "T3": (30,),
+    "W1": (0,),
+    "W2": (1, minutes("W2OT") / minutes("ENOT")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REPLICATIONS)
+def test_who_measures_what_was_published_has_reproduced_it(name: str) -> None:
+    """No bound is rounded beyond the paper's own numbers."""
+    claim = ledger.read(ledger.FOLDER / f"{name}.yaml")
+    for part, value in zip(claim.parts, REPLICATIONS[name], strict=True):
+        exact = Measured(Interval(value, math.nan, math.nan), 9, part.seeds, SIX, "cpu")
+        assert judge(part, exact).verdict == REPRODUCED, (part.quantity, value)
+
+
+# The commands that make the records
+
+
+@cache
+def jobs_of_command(command: str) -> tuple[str, ...]:
+    """The cells of `python -m bench.run -m ...`, each by its overrides."""
+    *_, words = command.partition("bench.run -m ")
+    given = [word for one in words.split() for word in lenient(one)]
+    suites = [word.removeprefix("suite=") for word in given if word.startswith("suite=")]
+    others = [word for word in given if not word.startswith("suite=")]
+    return tuple(jobs_of_suite(*suites, *others) if suites else jobs_of(others))
+
+
+def given_by(job: str) -> dict[str, str]:
+    return dict(word.lstrip("+").split("=", 1) for word in job.split())
+
+
+@cache
+def problem_of(name: str, dim: str | None) -> str:
+    """What frames call the dataset `name`, of dimension `dim` where it is given."""
+    config: Any = OmegaConf.to_container(OmegaConf.load(CONF / "dataset" / f"{name}.yaml"))
+    return dataset_name(config | ({} if dim is None else {"dim": int(dim)}))
+
+
+def seeds_of(
+    jobs: Iterable[str], solver: str, setting: Mapping[str, Any], datasets: Sequence[str] | None
+) -> dict[str, list[str]]:
+    """Problem, of `datasets` where they are named -> the seed of each cell of the solver that has the `setting`."""
+    found: dict[str, list[str]] = {}
+    for job in jobs:
+        given = given_by(job)
+        name = problem_of(given["dataset"], given.get("dataset.dim"))
+        asked = given["solver"] == solver and (datasets is None or name in datasets)
+        if asked and (not setting or setting.items() <= settings_of(seedless(job)).items()):
+            found.setdefault(name, []).append(given.get("seed", "0"))
+    return found
+
+
+def seedless(job: str) -> str:
+    return " ".join(word for word in job.split() if not word.startswith("seed="))
+
+
+@cache
+def settings_of(job: str) -> dict[str, Any]:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return record.describe(build(compose("config", job.split()))[0])
+
+
+def sides(query: queries.Query) -> list[tuple[str, Mapping[str, Any]]]:
+    """The solvers that a query uses, each with its setting."""
+    match query:
+        case Compare():
+            return [(query.solver, query.setting), (query.over, query.over_setting)]
+        case Value():
+            return [(query.solver, query.setting)]
+        case Beside():
+            return [(solver, {}) for solver in query.methods]
+    raise AssertionError(f"{query.kind} needs no cells")
+
+
+def lacking(part: Part, jobs: Iterable[str]) -> str:
+    """What the cells do not have of what the claim asks for; empty where they have it."""
+    query = built(part.query)
+    asked = part.query.get("datasets")
+    sizes = 2 if part.query["of"] == "parameters_at_q" else 1
+    enough = [
+        {name for name, seeds in seeds_of(jobs, *side, asked).items() if fully(seeds, part.seeds, sizes)}
+        for side in sides(query)
+    ]
+    problems = set.intersection(*enough)
+    return "" if len(problems) >= (len(asked or ()) or part.problems) else f"{part.quantity}: only {sorted(problems)}"
+
+
+def fully(found: Sequence[str], seeds: int, sizes: int) -> bool:
+    return len(set(found)) >= seeds and len(found) >= seeds * sizes
+
+
+PARTS = [
+    (f"{claim.id} {part.quantity}", part)
+    for claim in ledger.load()
+    for part in claim.parts
+    if "bench.run" in part.command
+]
+
+
+@pytest.mark.parametrize("part", [part for _, part in PARTS], ids=[name for name, _ in PARTS])
+def test_a_command_makes_what_its_claim_asks_for(part: Part) -> None:
+    assert lacking(part, jobs_of_command(part.command)) == ""
+
+
+@pytest.mark.parametrize("by_setting", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_suite_of_the_claims_makes_what_all_of_them_ask_for(by_setting: bool) -> None:
+    jobs = jobs_of_command("python -m bench.run -m suite=paper")
+    parts = [part for _, part in PARTS if ("setting" in part.query) == by_setting]
+    assert [said for part in parts if (said := lacking(part, jobs))] == []
+
+
+@pytest.mark.parametrize("command", sorted({p.command for _, p in PARTS if not re.search(r"suite=\w+$", p.command)}))
+def test_every_command_names_cells_that_can_be_built(command: str) -> None:
+    """One of each solver with each set of overrides; those of a suite alone are built with it."""
+    kinds = {(given_by(job)["solver"], *given_by(job)): job for job in jobs_of_command(command)}
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for job in kinds.values():
+            build(compose("config", job.split()))
+
+
+def test_the_other_commands_are_experiments_that_can_be_run() -> None:
+    others = {part.command for claim in ledger.load() for part in claim.parts if "bench.run" not in part.command}
+    text = (CONF / "suite" / "paper.yaml").read_text()
+    for command in others - {""}:
+        _, _, module, *datasets = command.split()
+        assert (CONF.parents[1] / module.replace(".", "/")).with_suffix(".py").exists()
+        assert set(datasets) <= set(gradient_error.tuned_for())
+        assert command in text, "suite=paper names it"
+
+
 def test_claims_are_reproduced_or_partly_by_what_the_records_say() -> None:
-    claim = [c for c in ledger.load() if c.id == "T2"]
+    claim = [T2]
     fast = evidence(pairs({name: (24.0, 2.0) for name in SIX}))
     slow = evidence(pairs({name: (10.0, 2.0) for name in SIX}))
     assert queries.judged(claim, fast)[0].verdict == REPRODUCED
@@ -405,6 +745,34 @@ def test_the_page_folds_the_claims_that_records_tell_nothing_of() -> None:
     assert "Records wanting for B: make it" in told.notes
     assert shown.of_page(entries[1:3], made)[1] is None
     assert shown.of_page(entries[:1], made)[0] == [headline]
+
+
+def test_a_row_names_the_problems_and_those_of_the_publication() -> None:
+    here = evidence(pairs({"8gaussians": (8.0, 1.0), "moons": (8.0, 4.0)}))
+    part = replace(T2.parts[0], published_on=["power", "moons"], published_hardware="a GPU")
+
+    def source(*parts: Part) -> list[str]:
+        table = shown.ledger(queries.judged([Claim("X1", "Somebody", parts)], here))
+        return [cells[table.columns.index("from")].text for _, cells in table.rows]
+
+    (row,) = source(part)
+    assert row.startswith("12 runs, 3 seeds, on 2 problems (8gaussians, moons); Fake CPU 3000, threads 2; ")
+    assert row.endswith("; published on power, moons with a GPU, 1 of them measured here")
+    (other,) = source(replace(part, published_on=["power", "gas"], published_hardware=""))
+    assert other.endswith("; published on power, gas, none of them measured here")
+    assert source(replace(part, published_on=[]))[0].endswith("threads 2")
+
+
+def test_a_claim_that_no_command_measures_says_so() -> None:
+    notes = shown.ledger(queries.judged(ledger.load(), evidence(pairs({"moons": (8.0, 4.0)})))).notes
+    assert "Records wanting for O5, R2, W2: no command of this suite makes them" in notes
+
+
+def test_the_headline_is_of_problems_with_enough_seeds() -> None:
+    (table,) = shown.headlines(evidence([*pairs({"moons": (8.0, 4.0)}), *pairs({"digits": (90.0, 1.0)}, seeds=1)]))
+    *means, problems = dict(table.rows)["training time to q, FFJORD"]
+    assert [cell.value for cell in means] == pytest.approx([2.0] * 3)
+    assert problems.text == "1: moons"
 
 
 def test_the_headline_by_mean_and_opponent() -> None:

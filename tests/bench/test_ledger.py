@@ -58,6 +58,20 @@ def test_why_tells_an_estimate_out_of_bounds_from_an_interval_that_is() -> None:
     assert judge(part(), measured(0.5, 0.4, 0.6)).why == "not >= 1"
 
 
+@pytest.mark.parametrize("value", [NAN, math.inf, -math.inf])
+def test_what_is_no_finite_number_is_not_reproduced(value: float) -> None:
+    every = part(reproduced=Bounds(at_least=-1e300), partly=None)
+    found = judge(every, measured(value))
+    assert (found.verdict, found.why) == (NOT_MEASURABLE, f"the estimate is {value}, no finite number")
+
+
+def test_bounds_hold_a_number_and_the_ends_of_its_interval_that_are_known() -> None:
+    bounds = Bounds(at_most=1.0)
+    assert bounds.hold(0.5, NAN, NAN)
+    assert not bounds.hold(0.5, 0.4, 1.1)
+    assert not bounds.hold(NAN)
+
+
 def test_an_upper_bound_is_kept_by_the_upper_end() -> None:
     smaller = part(reproduced=Bounds(at_most=0.25), partly=None)
     assert judge(smaller, measured(0.2, 0.1, 0.24)).verdict == REPRODUCED
@@ -79,6 +93,8 @@ def test_too_few_records_say_what_is_wanting_and_which_command_makes_it() -> Non
     found = judge(part(), measured(12.0, seeds=1, problems=1))
     assert found.why == "only 1 of 3 seeds and 1 of 2 problems"
     assert found.command == "run it"
+    nothing = judge(part(command=""), measured(12.0, seeds=1))
+    assert nothing.command == "no command of this suite makes them"
     assert judge(part(), measured(12.0)).command == ""
 
 
@@ -126,6 +142,7 @@ def test_a_claim_is_read(tmp_path: Path) -> None:
         ("command: run it", "command: run it\n    seeds: 0", "seeds must be a whole number of 1 or more, not 0"),
         ("query: {kind: compare, of: seconds_to_q, solver: ffjord, over: otflow}", "query: fast", "query must have"),
         ("parts:", "parts: 3\nrest:", "claim has no rest"),
+        ("command: run it", "command: run it\n    published_on: power", "published_on must be a list of problems"),
         ("source: a paper", "source: [", "cannot be read"),
     ],
 )
