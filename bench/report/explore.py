@@ -20,8 +20,8 @@ from bench import stats
 from bench.report import tables
 from bench.report.figures import style
 from bench.report.frame import BASELINE, Curve, by_reference
-from bench.report.lint import Group
-from bench.report.standing import refusal
+from bench.report.lint import NEVER_RAN, Group
+from bench.report.standing import mixed
 from bench.rerun import words
 
 POINTS = 48  # of a curve that is drawn
@@ -62,6 +62,7 @@ def data(group: Group, reference: str) -> dict[str, Any]:
     stairs = [staircase(curve) for curve in tables.validations(frame)]
     drawn = [thinned(curve) for curve in frame["curve"][:CURVES]]
     solvers = by_reference(frame["solver"], reference)
+    machines, hardware = pd.factorize(_hardware(frame))
     return {
         "name": f"part{group.number}",
         "reference": reference,
@@ -72,17 +73,20 @@ def data(group: Group, reference: str) -> dict[str, Any]:
         "solvers": solvers,
         "looks": {solver: _look(solver) for solver in solvers},
         "cells": cells,
-        "refused": [name for name, part in frame.groupby("dataset") if _refused(part, group)],
+        "never_ran": NEVER_RAN,
+        "mixed": {name: why for name, part in frame.groupby("dataset") if (why := mixed(part, group.allowed))},
         "critical": [stats.critical_difference(k, 1) for k in range(2, len(solvers) + 1)],
-        "runs": _runs(frame, cells),
+        "hardware": list(hardware),
+        "runs": _runs(frame, cells, machines),
         "best": _packed([[curve.best] for curve in tables.validations(frame)])["values"],
         "stairs": _packed(stairs),
         "curves": _packed(drawn),
     }
 
 
-def _refused(part: pd.DataFrame, group: Group) -> bool:
-    return bool(refusal(part, tables.target(part), group.allowed))
+def _hardware(frame: pd.DataFrame) -> pd.Series:
+    """The device of each run, of those on the processor its model, and the threads."""
+    return frame["cpu"].where(frame["device"] == "cpu", frame["device"]) + ", threads " + frame["threads"]
 
 
 def staircase(curve: Curve) -> np.ndarray:
@@ -111,11 +115,12 @@ def _look(solver: str) -> list[str]:
 def _cells(frame: pd.DataFrame, reference: str) -> list[dict[str, Any]]:
     """A solver at one setting on one dataset each, in the order of tables.
 
-    `chosen`: the best setting of its solver; `void`: the axes that failed certificates void.
+    `chosen`: the best setting of its solver, of those that ran; `void`: the axes that failed certificates void.
     """
     made = []
     for dataset, part in frame.groupby("dataset"):
-        rivals = {solver: tables.best_setting(runs)["label"].iloc[0] for solver, runs in part.groupby("solver")}
+        tried = part[~part["status"].isin(NEVER_RAN)]
+        rivals = {solver: tables.best_setting(runs)["label"].iloc[0] for solver, runs in tried.groupby("solver")}
         for label in by_reference(part["label"], reference):
             runs = part[part["label"] == label]
             first = runs.iloc[0]
@@ -126,7 +131,7 @@ def _cells(frame: pd.DataFrame, reference: str) -> list[dict[str, Any]]:
                     "label": label,
                     "solver": first["solver"],
                     "setting": first["setting"],
-                    "chosen": rivals[first["solver"]] == label,
+                    "chosen": rivals.get(first["solver"]) == label,
                     "void": [a.name for a in (*QUALITY, *COST, TIME) if failed & set(a.voided_by)],
                     "failed": sorted(failed),
                 }
@@ -134,8 +139,10 @@ def _cells(frame: pd.DataFrame, reference: str) -> list[dict[str, Any]]:
     return made
 
 
-def _runs(frame: pd.DataFrame, cells: Sequence[dict[str, Any]]) -> list[list[Any]]:
-    """A row a run: number of its cell, seed, key, status, reason, penalty in seconds, command, QUALITY, COST."""
+def _runs(frame: pd.DataFrame, cells: Sequence[dict[str, Any]], machines: np.ndarray) -> list[list[Any]]:
+    """A row a run: number of its cell, seed, key, status, reason, penalty in seconds, command, number of its hardware,
+    QUALITY, COST. `machines` (n,) has the numbers of the hardware.
+    """
     number = {(cell["dataset"], cell["label"]): i for i, cell in enumerate(cells)}
     where = [number[pair] for pair in zip(frame["dataset"], frame["label"], strict=True)]
     commands = {text: command(text) for text in frame["cell"].unique()}
@@ -154,6 +161,7 @@ def _runs(frame: pd.DataFrame, cells: Sequence[dict[str, Any]]) -> list[list[Any
         frame["reason"],
         [_short(value) for value in penalty],
         [f"{commands[text]} seed={seed}" for text, seed in zip(frame["cell"], frame["seed"], strict=True)],
+        machines.tolist(),
         strict=True,
     )
     return [[*head, *row] for head, row in zip(heads, zip(*numbers, strict=True), strict=True)]

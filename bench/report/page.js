@@ -26,29 +26,33 @@ const rows = ({ values, ends }) => {
   return ends.map((end, i) => all.subarray(i ? ends[i - 1] : 0, end));
 };
 
-/** A group of runs, read: `runs` are objects with their staircase, curve and the cell they are of. */
+/** A group of runs, read: `runs` are objects with their staircase, curve and the cell they are of. A cell has the runs
+ * that ran; where none did, it is left out of all but the list of runs. `refused` has why nobody is ranked by time. */
 function read(data) {
   const best = floats(data.best), stairs = rows(data.stairs), curves = rows(data.curves);
   const fields = [...Object.keys(data.quality), ...Object.keys(data.cost)];
-  const runs = data.runs.map(([cell, seed, key, status, reason, penalty, command, ...numbers], i) => ({
-    cell: data.cells[cell], seed, key, status, reason, penalty, command, best: best[i], stairs: stairs[i],
+  const runs = data.runs.map(([cell, seed, key, status, reason, penalty, command, hardware, ...numbers], i) => ({
+    cell: data.cells[cell], seed, key, status, reason, penalty, command, hardware: data.hardware[hardware], best: best[i], stairs: stairs[i],
     curve: curves[i] ?? new Float32Array(), number: Object.fromEntries(fields.map((name, j) => [name, numbers[j]])),
   }));
-  for (const cell of data.cells) cell.runs = runs.filter(run => run.cell === cell);
-  const datasets = [...new Set(data.cells.map(cell => cell.dataset))];
-  const targets = datasets.filter(name => hasTarget(data.cells, name));
-  const everywhere = targets.every(name => data.cells.some(c => c.dataset === name && c.solver === data.baseline));
-  return { ...data, runs, datasets, targets, hidden: new Set(everywhere ? [] : [data.baseline]), dataset: targets[0] ?? datasets[0] };
+  for (const cell of data.cells) cell.runs = runs.filter(run => run.cell === cell && !data.never_ran.includes(run.status));
+  const cells = data.cells.filter(cell => cell.runs.length);
+  const solvers = data.solvers.filter(solver => cells.some(cell => cell.solver === solver));
+  const datasets = [...new Set(cells.map(cell => cell.dataset))];
+  const validated = datasets.filter(name => cells.some(c => c.dataset === name && c.runs.some(run => run.stairs.length)));
+  const everywhere = validated.every(name => cells.some(c => c.dataset === name && c.solver === data.baseline));
+  const part = { ...data, cells, solvers, runs, datasets, validated, hidden: new Set(everywhere ? [] : [data.baseline]), dataset: validated[0] ?? datasets[0] };
+  const why = name => data.mixed[name] ?? (target(part, name, 0) === null ? "no target q" : "");
+  return { ...part, refused: Object.fromEntries(validated.map(name => [name, why(name)]).filter(([, reason]) => reason)) };
 }
 
 const isVoid = (cell, name) => cell.void.includes(name);
 
-const hasTarget = (cells, dataset) => cells.some(c => c.dataset === dataset && c.runs.some(r => r.stairs.length));
-
-/** The common target: the largest over the solvers' settings of the median best validation NLL, + slack (nat). */
+/** The common target: the largest over the solvers' settings of the median best validation NLL, + slack (nat); neither the
+ * baseline nor what a failed certificate voids sets it. Null if nobody does. */
 function target(part, dataset, slack) {
   const medians = part.cells
-    .filter(cell => cell.dataset === dataset && cell.solver !== part.baseline)
+    .filter(cell => cell.dataset === dataset && cell.solver !== part.baseline && !isVoid(cell, "time"))
     .map(cell => median(cell.runs.map(run => (Number.isNaN(run.best) ? Infinity : run.best))))
     .filter(Number.isFinite);
   return medians.length ? Math.max(...medians) + slack : null;
@@ -60,23 +64,26 @@ function timeTo(run, q) {
   return null;
 }
 
-/** Of each setting on a dataset: the seconds to the target, penalised where it is not reached. */
+/** Of each setting on a dataset: the seconds to the target, penalised where it is not reached; rank and ratio to the
+ * reference only where runs may be ranked. A ratio is void where either of its times is. */
 function standing(part, dataset, slack) {
-  const q = target(part, dataset, slack);
+  const q = target(part, dataset, slack), refused = part.refused[dataset] ?? "", comparable = q !== null && !refused;
   const found = part.cells.filter(cell => cell.dataset === dataset).map(cell => {
     const times = cell.runs.map(run => (q === null ? null : timeTo(run, q)));
     const reached = times.filter(time => time !== null).length;
     const seconds = median(times.map((time, i) => time ?? cell.runs[i].penalty));
-    return { cell, reached, of: times.length, seconds, solved: reached === times.length && !isVoid(cell, "time") };
+    const isVoided = isVoid(cell, "time");
+    return { cell, reached, of: times.length, seconds, isVoided, solved: reached === times.length && !isVoided };
   });
   const reference = found.find(row => row.cell.solver === part.reference && row.cell.chosen);
   const ranked = found.filter(row => row.solved);
   for (const row of found) {
-    row.ratio = q !== null && reference ? row.seconds / reference.seconds : NaN;
+    row.ratio = reference && comparable ? row.seconds / reference.seconds : NaN;
+    row.ratioVoided = row.isVoided || Boolean(reference?.isVoided);
     row.mark = reference && row.reached + reference.reached < row.of + reference.of ? "*" : "";
-    row.rank = row.solved ? rankOf(row.seconds, ranked.map(other => other.seconds)) : NaN;
+    row.rank = row.solved && comparable ? rankOf(row.seconds, ranked.map(other => other.seconds)) : NaN;
   }
-  return { q, rows: found };
+  return { q, refused, rows: found };
 }
 
 const rankOf = (value, among) =>
@@ -88,15 +95,15 @@ function across(part, slack) {
   const runners = part.solvers.filter(solver => !part.hidden.has(solver) &&
     part.cells.some(cell => cell.solver === solver && cell.runs.some(run => run.stairs.length)));
   const has = (solver, dataset) => part.cells.some(c => c.solver === solver && c.dataset === dataset);
-  const problems = part.targets.filter(dataset =>
-    runners.length && !part.refused.includes(dataset) && runners.every(solver => has(solver, dataset)));
+  const problems = part.validated.filter(dataset =>
+    runners.length && !part.refused[dataset] && runners.every(solver => has(solver, dataset)));
   const seconds = runners.map(() => []), ratios = runners.map(() => []), marks = runners.map(() => "");
   for (const dataset of problems) {
     const { rows: found } = standing(part, dataset, slack);
     runners.forEach((solver, i) => {
       const row = found.find(one => one.cell.solver === solver && one.cell.chosen);
       seconds[i].push(row.solved ? row.seconds : Infinity);
-      if (!Number.isFinite(row.ratio) || isVoid(row.cell, "time")) return;
+      if (!Number.isFinite(row.ratio) || row.ratioVoided) return;
       ratios[i].push(row.ratio);
       marks[i] ||= row.mark;
     });
@@ -158,9 +165,23 @@ async function copy(text) {
   say(`Copied: ${text}`);
 }
 
+const onOneLine = text => text.replace(/\s+/g, " ").trim();
+
+/** The lines of a CSV, of columns [heading, values, texts shown]. Numbers stand alone, to be read by programs; where a
+ * text shows more (†, *, an interval, a count), the texts have a column of their own. */
+function csv(columns) {
+  const made = columns.flatMap(([heading, values, shown]) => {
+    const name = onOneLine(heading), texts = shown.map(onOneLine);
+    if (!values.some(Number.isFinite)) return [[name, ...texts]];
+    const numbers = [name, ...values.map(value => (Number.isFinite(value) ? value : ""))];
+    return texts.every(text => /^[-\d.,e–]*$/.test(text)) ? [numbers] : [numbers, [`${name} shown`, ...texts]];
+  });
+  return made[0].map((_, i) => made.map(column => column[i]));
+}
+
 function download(name, lines) {
   const quote = value => (/[",\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value);
-  const text = lines.map(line => line.map(value => quote(String(value ?? ""))).join(",")).join("\n") + "\n";
+  const text = lines.map(line => line.map(value => quote(String(value))).join(",")).join("\n") + "\n";
   const link = h("a", { href: URL.createObjectURL(new Blob([text], { type: "text/csv" })), download: `${name}.csv` });
   link.click();
   URL.revokeObjectURL(link.href);
@@ -304,15 +325,16 @@ function table(box, { name, caption, columns, rows: given, order, mark, most = 4
     fill();
   } }, heading)));
   const body = h("tbody"), more = h("p", { class: "note" });
+  const told = ([, value, shown], row) => String((shown ?? value)(row) ?? "–");
   const fill = () => {
     heads.forEach((head, i) => head.setAttribute("aria-sort", sort.by !== i ? "none" : sort.up ? "ascending" : "descending"));
     const sorted = sort.by < 0 ? given : given.toSorted((a, b) => compare(columns[sort.by][1](a), columns[sort.by][1](b), sort.up));
-    const kept = sorted.filter(row => matches(columns.map(column => column[2] ? column[2](row) : column[1](row)).join(" ")));
+    const kept = sorted.filter(row => matches(columns.map(column => told(column, row)).join(" ")));
     body.replaceChildren(...kept.slice(0, most).map(row => h("tr", { class: mark?.(row) ?? "", ...(pick ? { tabindex: 0, class: "pick", title: "click: copy its command", onclick: () => pick(row), onkeydown: event => event.key === "Enter" && pick(row) } : {}) },
-      ...columns.map(([, value, shown, grey], i) => h(i ? "td" : "th", i ? { class: grey?.(row) ? "void" : null } : { scope: "row" }, String((shown ?? value)(row) ?? "–"))))));
+      ...columns.map((column, i) => h(i ? "td" : "th", i ? { class: column[3]?.(row) ? "void" : null } : { scope: "row" }, told(column, row))))));
     more.textContent = kept.length > most ? `${most} of ${kept.length} shown: filter, or download all.` : "";
   };
-  const save = () => download(name, [columns.map(([heading]) => heading), ...given.map(row => columns.map(([, value]) => value(row)))]);
+  const save = () => download(name, csv(columns.map(column => [column[0], given.map(column[1]), given.map(row => told(column, row))])));
   box.replaceChildren(h("div", { class: "wide" }, h("table", {}, h("caption", {}, caption), h("thead", {}, h("tr", {}, ...heads)), body)),
     more, h("button", { type: "button", class: "quiet", onclick: save }, "CSV"));
   fill();
@@ -343,8 +365,9 @@ function enhance(one) {
     head.setAttribute("aria-sort", "none");
     head.replaceChildren(button);
   });
-  const lines = () => [...one.rows].map(row => [...row.cells].map((_, i) => value(row, i)));
-  one.closest(".wide").after(h("button", { type: "button", class: "quiet", onclick: () => download(one.dataset.name, lines()) }, "CSV"));
+  const columns = () => [...one.tHead.rows[0].cells].map((head, i) =>
+    [head.textContent, [...body.rows].map(row => value(row, i)), [...body.rows].map(row => row.cells[i].textContent)]);
+  one.closest(".wide").after(h("button", { type: "button", class: "quiet", onclick: () => download(one.dataset.name, csv(columns())) }, "CSV"));
   const fold = one.closest("details");
   return () => {
     original.forEach(row => { row.hidden = !matches(row.textContent); });
@@ -371,7 +394,6 @@ function explore(part) {
     event.currentTarget.setAttribute("aria-pressed", String(!part.hidden.has(solver)));
     update();
   } }, solver));
-  const { targets } = part;
   const seen = () => part.cells.filter(cell => cell.dataset === part.dataset && !part.hidden.has(cell.solver));
   const told = run => `seed ${run.seed}, ${run.status}, record ${run.key}`;
 
@@ -398,22 +420,25 @@ function explore(part) {
     }
     const void_ = cell => isVoid(cell, axes.x) || isVoid(cell, axes.y);
     const fair = points.filter(p => !void_(p.cell));
-    const front = fair.filter(p => !fair.some(o => o.a <= p.a && o.b <= p.b && (o.a < p.a || o.b < p.b))).sort((p, o) => p.a - o.a);
+    const refused = part.mixed[part.dataset];
+    const front = refused ? [] : fair.filter(p => !fair.some(o => o.a <= p.a && o.b <= p.b && (o.a < p.a || o.b < p.b))).sort((p, o) => p.a - o.a);
     const log = points.length > 0 && points.every(p => p.b > 0);
     const series = points.map(({ cell, a, b, run }) => ({ name: cell.label + (void_(cell) ? "†" : ""), look: void_(cell) ? ["#8a8a8a", look(cell.solver)[1], ""] : look(cell.solver),
       points: [[a, b, void_(cell) ? `void: fails ${cell.failed.join(", ")}` : front.some(p => p.cell === cell) ? "on the front" : "", run.command]] }));
     if (front.length > 1) series.unshift({ name: "front", look: ["#8a8a8a", "o", "3 3"], line: true, faint: true, label: false, points: front.map(p => [p.a, p.b, "Pareto front"]) });
-    chart(place.pareto, { title: `${part.dataset}: medians over seeds; dotted: the Pareto front of what is certified`, x: { label: part.cost[axes.x], log: true }, y: { label: part.quality[axes.y] ?? "", log }, series });
+    chart(place.pareto, { title: `${part.dataset}: medians over seeds; ${refused ? `no Pareto front, as ${refused}` : "dotted: the Pareto front of what is certified"}`, x: { label: part.cost[axes.x], log: true }, y: { label: part.quality[axes.y] ?? "", log }, series });
   }
 
   function standings(found) {
     const shown = found.rows.filter(row => !part.hidden.has(row.cell.solver) && row.cell.runs.some(run => run.stairs.length || run.status !== "ok"));
-    const q = found.q === null ? "no solver has a validation NLL" : `target q = ${found.q.toFixed(3)} nat`;
-    table(place.standing, { name: `${part.name}-time-to-q`, caption: `${part.dataset}: ${q}. *: runs that do not reach it, counted as twice their budget`, rows: shown, order: [1, true], mark: row => (isVoid(row.cell, "time") ? "void" : ""),
-      columns: [["solver", row => row.cell.label + (isVoid(row.cell, "time") ? "†" : "")],
+    const q = found.q === null ? "no target q, as no certified solver has a validation NLL in most runs" : `target q = ${found.q.toFixed(3)} nat`;
+    const left = found.q !== null && found.refused ? ` Not ranked: ${found.refused}.` : "";
+    const dagger = isVoided => (isVoided ? "†" : "");
+    table(place.standing, { name: `${part.name}-time-to-q`, caption: `${part.dataset}: ${q}.${left} *: runs that do not reach it, counted as twice their budget`, rows: shown, order: [1, true], mark: row => (row.isVoided ? "void" : ""),
+      columns: [["solver", row => row.cell.label + dagger(row.isVoided)],
         ["seconds to q", row => (row.reached ? row.seconds : NaN), row => (row.reached ? significant(row.seconds) + (row.reached < row.of ? "*" : "") : "not reached")],
         ["reached", row => row.reached, row => `${row.reached} of ${row.of}`],
-        [`times ${part.reference}`, row => row.ratio, row => significant(row.ratio) + row.mark],
+        [`times ${part.reference}`, row => row.ratio, row => (Number.isFinite(row.ratio) ? significant(row.ratio) + row.mark + dagger(row.ratioVoided) : "–"), row => row.ratioVoided],
         ["rank", row => row.rank, row => short(row.rank).replace("NaN", "–")]] });
   }
 
@@ -421,7 +446,8 @@ function explore(part) {
     const found = across(part, slack());
     const n = found.problems.length, k = found.solvers.length;
     const difference = n && k > 1 ? part.critical[k - 2] / Math.sqrt(n) : NaN;
-    const left = part.refused.length ? `; not ranked, as runs differ or none gives a target: ${part.refused.join(", ")}` : "";
+    const refused = Object.entries(part.refused).map(([dataset, reason]) => `${dataset} (${reason})`);
+    const left = refused.length ? `; not ranked: ${refused.join(", ")}` : "";
     const why = (n ? `${n} problem${n > 1 ? "s" : ""} run by all shown: ${found.problems.join(", ")}` : "no problem that may be ranked was run by all solvers shown: hide some") + left;
     table(place.across, { name: `${part.name}-across`, caption: `Across problems (${why}). Mean ranks that differ by less than ${significant(difference)} are not told apart (Nemenyi, 95 %).`,
       rows: found.solvers.map((solver, i) => ({ solver, rank: found.ranks[i], ratio: found.geometric[i], mark: found.marks[i], count: found.counts[i], solved: found.seconds[i].filter(Number.isFinite).length })), order: [1, true],
@@ -440,16 +466,16 @@ function explore(part) {
   const fillRuns = table(place.runs, { name: `${part.name}-runs`, caption: "All runs; click a row to copy its command", rows: part.runs, pick: run => copy(run.command), order: [0, true],
     columns: [["dataset", run => run.cell.dataset], ["solver", run => run.cell.label], ["seed", run => run.seed], ["status", run => run.status],
       ...[...known(part.quality), ...known(part.cost)].map(([name, text]) => [text, run => run.number[name], run => (run.number[name] === null ? "–" : significant(run.number[name]) + (isVoid(run.cell, name) ? "†" : "")), run => isVoid(run.cell, name)]),
-      ["record", run => run.key], ["reason", run => run.reason]] });
+      ["hardware", run => run.hardware], ["record", run => run.key], ["reason", run => run.reason]] });
 
   const update = () => {
-    if (targets.length) { const found = standing(part, part.dataset, slack()); quality(found); standings(found); acrossProblems(); }
+    if (part.validated.length) { const found = standing(part, part.dataset, slack()); quality(found); standings(found); acrossProblems(); }
     pareto();
   };
   box.append(...[
     h("div", { class: "controls" }, select("Problem", part.datasets.map(name => [name, name]), part.dataset, value => { part.dataset = value; update(); }), h("span", { role: "group", "aria-label": "solvers shown" }, ...chips)),
-    targets.length ? h("div", { class: "pair" }, place.quality, h("div", {}, place.standing, place.across)) : null,
-    targets.length ? h("div", { class: "pair" }, place.profile, place.data) : null,
+    part.validated.length ? h("div", { class: "pair" }, place.quality, h("div", {}, place.standing, place.across)) : null,
+    part.validated.length ? h("div", { class: "pair" }, place.profile, place.data) : null,
     axes.y ? h("div", { class: "controls" }, select("Quality", known(part.quality), axes.y, value => { axes.y = value; pareto(); }), select("against", known(part.cost), axes.x, value => { axes.x = value; pareto(); })) : null,
     axes.y ? place.pareto : null,
     h("details", {}, h("summary", {}, `The ${part.runs.length} runs`), place.runs)].filter(node => node));

@@ -76,10 +76,13 @@ def of(group: Group, reference: str) -> Standing | None:
 
 def refusal(part: pd.DataFrame, goal: Target | None, allowed: Collection[str]) -> str:
     """Why no solver is ranked on the problem of which `part` has all runs, `goal` its target; empty where they are."""
-    mixed = [mix.name for mix in lint.unfair(part) if mix.name not in allowed]
-    if mixed:
-        return f"runs differ in {', '.join(mixed)}"
-    return "no target q" if goal is None else ""
+    return mixed(part, allowed) or ("no target q" if goal is None else "")
+
+
+def mixed(part: pd.DataFrame, allowed: Collection[str]) -> str:
+    """Why nothing is ranked on the problem of which `part` has all runs, times or not; empty where it is."""
+    names = [mix.name for mix in lint.unfair(part) if mix.name not in allowed]
+    return f"runs differ in {', '.join(names)}" if names else ""
 
 
 def block(ran: Mapping[str, set[str]]) -> Block:

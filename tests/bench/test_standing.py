@@ -66,7 +66,7 @@ def test_a_seed_that_one_lacks_refuses_the_problem_as_the_table_does_on_the_page
     assert found.problems == ["a", "c"]
     assert found.told.endswith(" Not ranked: b (runs differ in seeds).")
     assert any(note.startswith("Nothing is ranked: runs differ in seeds") for note in notes(only, "b"))
-    assert explore.data(only, "otflow")["refused"] == ["b"]
+    assert explore.data(only, "otflow")["mixed"] == {"b": "runs differ in seeds"}
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_what_is_ranked_although_runs_differ_is_told(name, on, records):
     assert (found.problems, found.refused) == (["a", "b", "c"], [])
     assert found.told.endswith(f" allow={name}: ranked although runs differ in {name} on {on}.")
     assert any(note.startswith(f"allow={name}: ranked") for note in notes(only, on)), "as in the table"
-    assert explore.data(only, "otflow")["refused"] == []
+    assert explore.data(only, "otflow")["mixed"] == {}
 
 
 def notes(only, dataset):
@@ -93,4 +93,3 @@ def test_a_problem_on_which_no_median_run_ends_is_left_out_by_name():
         records += [fake.make(solver, "c", 0), fake.make(solver, "c", 1, status="diverged", reason="x")]
     found = standing.of(group(records), "otflow")
     assert (found.problems, found.refused) == (["a", "b"], ["c (no target q)"])
-    assert explore.data(group(records), "otflow")["refused"] == ["c"]
