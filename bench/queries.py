@@ -258,8 +258,8 @@ class Compare:
         """Why a problem takes no part; empty where it does."""
         if c.void:
             return "a certificate failed"
-        if mixes := [mix for mix in problem.unfair if mix.name != "seeds"]:
-            return f"unfair, as {mixes[0]}"
+        if problem.unfair:
+            return f"unfair, as {problem.unfair[0]}"
         return "" if self._known(c) else c.note or "not both have it"
 
     def _known(self, c: Comparison) -> bool:
@@ -298,13 +298,14 @@ class Compare:
         return [pair for pair in found if pair is not None]
 
     def _pair(self, dataset: str, part: pd.DataFrame) -> "Problem | None":
-        """Of the budgets and protocols the one with the most seeds of both, and of those the longest."""
+        """Of the budgets and protocols the one with the most seeds that both have, and of those the longest."""
         found = []
         for _, same in part.groupby(list(lint.WITHIN)):
             a, b = chosen(same, self.solver, self.setting), chosen(same, self.over, self.over_setting)
             if len(a) and len(b):
                 best = tables.best_setting(a), tables.best_setting(b)
-                rank = min(map(len, best)), np.nan_to_num(same["budget_seconds"].max())
+                shared = set(best[0]["seed"]) & set(best[1]["seed"])
+                rank = len(shared), np.nan_to_num(same["budget_seconds"].max())
                 found.append((rank, Problem(_pair(dataset, *best), a, b)))
         return max(found, key=lambda one: one[0])[1] if found else None
 
@@ -373,14 +374,14 @@ def _all(solvers: Iterable[str]) -> str:
 
 
 def _smallest(runs: pd.DataFrame, q: float) -> np.ndarray:
-    """Parameters (seeds,) of the smallest setting that reaches q with a density that is certified; none: empty.
+    """Parameters (seeds,) of the smallest setting that reaches q by validations that are certified; none: empty.
 
     A run that failed has reached nothing.
     """
     reached = []
     for _, rows in runs.groupby("label"):
         best = [curve.best for curve in tables.validations(rows)]
-        if np.median(np.nan_to_num(best, nan=np.inf)) <= q and not tables.is_void(rows, tables.DENSITY):
+        if np.median(np.nan_to_num(best, nan=np.inf)) <= q and not tables.is_void(rows, tables.TO_Q):
             reached.append(np.full(len(rows), rows["parameters"].max()))
     return min(reached, key=lambda sizes: sizes[0], default=np.array([]))
 
@@ -398,7 +399,7 @@ def inference(problem: Problem) -> Comparison:
 def best_nll(problem: Problem) -> Comparison:
     """The lowest validation NLL of each run."""
     a, b = (
-        np.array([c.best for c in runs[runs["status"] == "ok"]["curve"] if math.isfinite(c.best)])
+        np.array([curve.best for curve in tables.validations(runs) if math.isfinite(curve.best)])
         for runs in (problem.pair.solver, problem.pair.reference)
     )
     return Comparison(a, b)

@@ -4,13 +4,15 @@ cost against its regularisation. And what the upwind scheme makes of a control, 
 
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from bench.record import finite
 from bench.report import lint
 from bench.report.lint import Group
 from bench.report.render import NOTHING, Cell, Table
@@ -19,6 +21,7 @@ from bench.report.transport import PROVEN
 
 GRID_SOLVER, ENTROPIC, SIMPLEX = "eulerian", "sinkhorn", "exact"
 WRONG = 0.01  # of the exact cost
+MOST = 10_000  # no grid has as many levels, or cells a side or intervals at its coarsest
 
 GRID_LEGEND = (
     "The relaxed problem on finer and finer grids (cells x cells x steps of time), by the feasible path that is found. "
@@ -46,7 +49,7 @@ def all_of(group: Group) -> list[Table]:
 def grids(group: Group, dataset: str) -> Table:
     """The grid solver's values, coarse to fine; no rows for fewer than two grids."""
     part = group.frame[(group.frame["dataset"] == dataset) & (group.frame["solver"] == GRID_SOLVER)]
-    part = part[(part["status"] == "ok") & part["relaxed_objective_gap"].notna()]
+    part = _with(_of_grids, part[(part["status"] == "ok") & part["relaxed_objective_gap"].notna()])
     rows: list[tuple[str, Sequence[Cell]]] = []
     for _, same in part.groupby(part["fields"].map(_apart_from_levels)):
         ordered = sorted((run for _, run in same.iterrows()), key=lambda run: run["fields"]["levels"])
@@ -57,6 +60,24 @@ def grids(group: Group, dataset: str) -> Table:
     title = f"{dataset}: {GRID_SOLVER} against its grid"
     made = Table(f"{dataset}_grids{group.suffix}", title, "grid", columns, rows, (), GRID_LEGEND)
     return lint.admitted(group, made, part) if rows else made
+
+
+def _with(holds: Callable[[Mapping[str, Any]], bool], runs: pd.DataFrame) -> pd.DataFrame:
+    """Those of `runs` whose settings are what `holds`: a solver of the user's own may have the name of ours."""
+    return runs[np.array([holds(fields) for fields in runs["fields"]], bool)]
+
+
+def _of_grids(fields: Mapping[str, Any]) -> bool:
+    counts = [fields.get(name) for name in ("levels", "cells", "intervals")]
+    return all(type(n) is int and 0 < n < MOST for n in counts) and finite(fields.get("tolerance"))
+
+
+def _of_samples(fields: Mapping[str, Any]) -> bool:
+    return type(fields.get("n_points")) is int
+
+
+def _entropic(fields: Mapping[str, Any]) -> bool:
+    return _of_samples(fields) and isinstance(fields.get("backend"), str) and finite(fields.get("reg"))
 
 
 def _apart_from_levels(fields: dict[str, Any]) -> str:
@@ -79,8 +100,10 @@ def _grid_row(coarse: "pd.Series | None", run: "pd.Series") -> tuple[str, Sequen
 def regularisation(group: Group, dataset: str) -> Table:
     """The entropic cost beside the exact one of as many points and the same seed; no rows for fewer than two reg."""
     here = group.frame[group.frame["dataset"] == dataset]
-    exact = {_sample(run): run for _, run in here[(here["solver"] == SIMPLEX) & (here["status"] == "ok")].iterrows()}
-    runs = [run for _, run in here[here["solver"] == ENTROPIC].iterrows() if _sample(run) in exact]
+    known = here[(here["solver"] == SIMPLEX) & (here["status"] == "ok") & (here["cost_estimate"] > 0)]
+    exact = {_sample(run): run for _, run in _with(_of_samples, known).iterrows()}
+    entropic = _with(_entropic, here[here["solver"] == ENTROPIC])
+    runs = [run for _, run in entropic.iterrows() if _sample(run) in exact]
     rows: list[tuple[str, Sequence[Cell]]] = []
     silent = []
     for run in sorted(runs, key=lambda run: (*_sample(run), run["fields"]["backend"], -run["fields"]["reg"])):
@@ -134,7 +157,7 @@ def _advection(path: Path) -> Iterator[Table]:
             for row in sorted(found["rows"], key=lambda row: row["cells"] or math.inf)
         ]
         name, weight = str(found["dataset"]), float(found["weight"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
         return
     columns = [f"{way}\n{part}" for way in ("forward", "backward") for part in ("L", "KL", "objective", "gap %")]
     title = f"{name}: one control by upwinding and by characteristics, weight {weight:g}"

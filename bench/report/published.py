@@ -17,7 +17,13 @@ TABULAR = {"power": "POWER", "gas": "GAS", "hepmass": "HEPMASS", "miniboone": "M
            "miniboone_small": "MINIBOONE"}  # fmt: skip
 FEWER = {"miniboone_small": "trained on all 29,556 rows of MINIBOONE, here on 4,307; the test split is the same"}
 TASKS = {"normal_to_8gaussians": "N->8gaussians", "moons_to_8gaussians": "moons->8gaussians"}
-METHODS = {"otflow": "OT-Flow", "ffjord": "FFJORD", "maf": "MAF", "otcfm": "OT-CFM", "cfm": "I-CFM", "enot": "ENOT"}
+TRAINING = {  # heading -> columns of the value and of its source
+    "params": ("n_params", "n_params_source"),
+    "training\n(h)": ("train_time_h", "train_time_source"),
+    "steps": ("n_iters", "n_iters_source"),
+}
+METHODS = {"otflow": "OT-Flow", "ffjord": "FFJORD", "rnode": "RNODE", "maf": "MAF", "otcfm": "OT-CFM", "cfm": "I-CFM",
+           "enot": "ENOT"}  # fmt: skip
 
 
 def nll(dataset: str, solvers: Sequence[str]) -> tuple[list[Cell], list[str]]:
@@ -30,6 +36,15 @@ def nll(dataset: str, solvers: Sequence[str]) -> tuple[list[Cell], list[str]]:
     known = known[(known["dataset"] == TABULAR[dataset]) & (known["metric"] == "test NLL (nats)")]
     found = {"OT-Flow": (str(ours["C_test_nll"].iloc[0]), ours["C_source"].iloc[0])} if len(ours) else {}
     found |= _found(known, "model")
+    return _cells(found, solvers, FEWER.get(dataset, ""))
+
+
+def training(dataset: str, heading: str, solvers: Sequence[str]) -> tuple[list[Cell], list[str]]:
+    """What is known of each solver's published training on a tabular set, by a heading of TRAINING, and notes."""
+    table, (value, source) = _table("otflow_tabular"), TRAINING[heading]
+    rows = table[(table["dataset"] == TABULAR.get(dataset)) & table[value].notna()]
+    texts = [f"{int(text):,}" if text.isdigit() else text for text in rows[value]]
+    found = dict(zip(rows["model"], zip(texts, rows[source], strict=True), strict=True))
     return _cells(found, solvers, FEWER.get(dataset, ""))
 
 
@@ -58,7 +73,9 @@ def _cells(found: dict[str, tuple[str, str]], solvers: Sequence[str], but: str) 
 
 
 def _cell(text: str) -> Cell:
-    return Cell(text, float(text.partition(" ")[0]), quoted=True)
+    """`text` as it was printed: "10.43 ±0.04", "78,053", "22K"."""
+    number = text.partition(" ")[0].replace(",", "").replace("K", "e3")
+    return Cell(text, float(number), quoted=True)
 
 
 def _spread(value: str, std: str) -> str:

@@ -106,7 +106,7 @@ def _validated(runs: pd.DataFrame) -> bool:
 def _seconds(runs: pd.DataFrame, goal: Target | None, part: pd.DataFrame) -> float:
     """Median seconds to the goal at the best setting of `runs`, one solver's of all in `part`; inf if not solved."""
     best = tables.best_setting(runs)
-    if goal is None or tables.is_void(best, tables.DENSITY):
+    if goal is None or tables.is_void(best, tables.TO_Q):
         return np.inf
     found = tables.times(best, goal.q, part)
     return float(np.median(found.seconds)) if found.reached.all() else np.inf

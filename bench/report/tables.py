@@ -1,14 +1,15 @@
 """The tables: a row per solver for each dataset, ratios to a reference solver, and what the ratios are made of.
 
 The target q of a comparison is the largest, over the compared solvers, of their median best validation NLL, + SLACK;
-the baseline is in every table but sets no target. A run that does not reach q counts as PENALTY x its budget and is
-never dropped. Intervals need MIN_SEEDS seeds.
+the baseline is in every table but sets no target, and nor does a solver whose validations are void. A run that does not
+reach q counts as PENALTY x its budget and is never dropped; one that never ran, as its solver cannot take the problem,
+counts for nothing. Intervals need MIN_SEEDS seeds.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 
 import numpy as np
 import pandas as pd
@@ -24,25 +25,36 @@ SLACK = 0.02
 SLACKS = (0.0, 0.02, 0.05, 0.1)
 PENALTY = 2.0
 MIN_SEEDS = 3
+MIN_PROBLEMS = 3  # below which nothing is said of a solver over problems
 HEADLINE = "ffjord"  # the rival whom speed-ups are over where none is named
 MMD_FLOOR = 1e-6  # 10,000 rows of two or three dimensions scatter by 1e-5, even from one law; rounding is 1e-8
 
 LEGEND = (
     f"Medians over seeds; ± is half of the {stats.LEVEL:.0%} interval, by Student's t below {stats.SMALL} finished "
-    f"seeds, by the bootstrap from there; none below {MIN_SEEDS}. Bold: the best, where its interval lies below the "
-    "others (times: among those that reach q).",
+    f"seeds, by the bootstrap from there; none below {MIN_SEEDS}. Bold: the best, where it is of all its runs, all "
+    "others have intervals too, and its own lies below theirs (times: among those that reach q).",
     "†: a certificate failed; the number is void and ranked nowhere.",
-    f"q: the largest median best validation NLL of the compared solvers, + {SLACK} nat; reached "
+    f"q: the largest median best validation NLL of the compared solvers that is not void, + {SLACK} nat; reached "
     "at the first of two successive validations at or below it, or at the only one. *: runs that did not reach it, "
     f"each counted as {PENALTY:g} × its budget; where none did, the best validation NLL stands instead.",
     f"No MMD: below {MMD_FLOOR:g} in every run of the problem, where its kernel tells no two rows apart.",
     "Seconds are of the step clock, which validation stops; density and samples: as many points as the test set has.",
 )
 
+ACROSS_LEGEND = (
+    "Interquartile mean: of the quotients of two runs of one seed, the lowest and the highest quarter left out, "
+    "geometric; the interval by resampling seeds within problems. Probability of improvement: that a run of the solver "
+    "reaches q before a run of the reference, ties by half, mean over problems (Agarwal et al. 2021). q is that of the "
+    "tables of ratios; *: a run that did not reach it counts as "
+    f"{PENALTY:g} × its budget.",
+)
+
 Runs = dict[str, pd.DataFrame]  # label -> the runs of a solver at one setting
+Known = Callable[[str, Sequence[str]], tuple[list[Cell], list[str]]]  # heading, solvers -> published cells, notes
 
 ALWAYS = ("finite",)
 DENSITY = (*ALWAYS, "nll_effort", "density_integral")
+TO_Q = (*DENSITY, "nll_valid")  # of what validations say: q, and the seconds to it
 SAMPLES = (*ALWAYS, "inverse")
 
 
@@ -132,16 +144,30 @@ DENSITY_TIME = Quantity("density\n(s)", whole_set("evaluate_seconds"), significa
 SAMPLE_TIME = Quantity("samples\n(s)", whole_set("sample_seconds"), significant, SAMPLES, timed=True, positive=True)
 COST = (STEP, WORK, DENSITY_TIME, SAMPLE_TIME)
 ESTIMATE_TIME = Quantity("density\n(estimated)", whole_set("estimate_seconds"), significant, ranked=False)
+TRAINING = (  # named as its published values are
+    SIZE,
+    Quantity("training\n(h)", column("fit_seconds", 1 / 3600), significant, ranked=False),
+    Quantity("steps", column("steps"), whole, ranked=False),
+)
+TRAINING_LEGEND = (
+    "Ours: the step clock at the end of a run, which its budget sets, and the steps until then. Published hours: one "
+    "NVIDIA TITAN X, mean of 3 runs.",
+)
 RATIOS = (SIZE, STEP, DENSITY_TIME, SAMPLE_TIME)
 
 
 def all_of(group: Group, reference: str) -> list[Table]:
     """Every table of one group, in reading order."""
     datasets = sorted(group.frame["dataset"].unique())
-    made = [summary(group, name, reference) for name in datasets]
+    made = []
+    for name in datasets:
+        made.append(summary(group, name, reference))
+        if name in published.TABULAR:
+            made.append(training(group, name, reference))
     pairs = {solver: pairs_of(group, solver, reference) for solver in baselines(group.frame, reference)}
     for make in (ratios, decomposition, sensitivity):
         made += [make(group, solver, reference, found) for solver, found in pairs.items()]
+    made.append(across(group, reference, pairs))
     return [table for table in [*made, failures(group)] if table.rows]
 
 
@@ -162,8 +188,9 @@ def summary(group: Group, dataset: str, reference: str) -> Table:
     runs = by_label(part, reference)
     mixed = unranked(group, part)
     fair = not mixed
-    spent = {} if goal is None else {label: times(rows, goal.q, part) for label, rows in runs.items()}
-    reached = {label: label in spent and spent[label].mark == "" for label in runs}
+    tried = by_label(ran(part), reference)
+    spent = {} if goal is None else {label: times(rows, goal.q, part) for label, rows in tried.items()}
+    reached = {label: label in spent and not spent[label].mark and not is_void(runs[label], TO_Q) for label in runs}
     columns: dict[str, Sequence[Cell]] = {"runs": [_counts(rows) for rows in runs.values()]}
     quoted, sources = published.nll(dataset, solvers_of(runs))
     for quantity in (*QUALITY, SIZE):
@@ -184,6 +211,18 @@ def summary(group: Group, dataset: str, reference: str) -> Table:
     return lint.admitted(group, made, part)
 
 
+def training(group: Group, dataset: str, reference: str) -> Table:
+    """Size and training of each solver beside the published ones; no rows where nothing is published of them."""
+    part = group.frame[group.frame["dataset"] == dataset]
+    runs = by_label(part, reference)
+    columns, sources = columns_of(runs, TRAINING, known=partial(published.training, dataset))
+    rows = list(zip(runs, zip(*columns.values(), strict=True), strict=True)) if sources else []
+    name, title = f"{dataset}_training{group.suffix}", f"{dataset}: training beside what is published"
+    notes = [*settings(part), *sources, *broken(part)]
+    made = Table(name, title, "solver", list(columns), rows, notes, TRAINING_LEGEND)
+    return lint.admitted(group, made)
+
+
 def unranked(group: Group, part: pd.DataFrame) -> list[str]:
     """Why nothing is ranked in the table of `part`, runs on one problem, a line for each reason."""
     mixes = [mix for mix in lint.unfair(part) if mix.name not in group.allowed]
@@ -191,15 +230,17 @@ def unranked(group: Group, part: pd.DataFrame) -> list[str]:
 
 
 def _summary_notes(part: pd.DataFrame, goal: Target | None) -> list[str]:
-    ran = part[~part["status"].isin(lint.NEVER_RAN)]
+    tried = ran(part)
     notes = [] if goal is None else [f"q = {goal.q:.3f} nats{goal.mark}" + _still(goal)]
-    if goal is None and (ran["status"] != "ok").any():  # solvers that have no likelihood miss no target
-        notes = ["No solver ended with a finite validation NLL: there is no target q."]
+    # solvers that have no likelihood miss no target
+    if goal is None and ((tried["status"] != "ok").any() or is_void(tried, TO_Q)):
+        notes = ["No solver ended with a finite validation NLL that no failed certificate voids: there is no target q."]
     notes += settings(part)
-    noisy = ran[ran["noisy"]]
+    noisy = tried[tried["noisy"]]
     if len(noisy):
         notes.append(f"Do not quote the seconds of {', '.join(_runs(noisy))}: others used the processor.")
-    cut = part[part["evaluate_rows"] < part["test_rows"]].groupby("label")["evaluate_rows"]
+    few = (part["evaluate_rows"] > 0) & (part["evaluate_rows"] < part["test_rows"])
+    cut = part[few].groupby("label")["evaluate_rows"]
     notes += [f"Density and samples of {label} extrapolated from {rows.min():,.0f} rows." for label, rows in cut]
     notes += [_estimated(str(label), rows) for label, rows in part[part["estimate_seconds"] > 0].groupby("label")]
     return notes + broken(part)
@@ -246,6 +287,11 @@ def _counts(runs: pd.DataFrame) -> Cell:
     return Cell(",\n".join(f"{n} {status}" for status, n in counts.items()))
 
 
+def ran(part: pd.DataFrame) -> pd.DataFrame:
+    """The runs of `part` but those of a solver that cannot take the problem, or is not installed."""
+    return part[~part["status"].isin(lint.NEVER_RAN)]
+
+
 def by_label(part: pd.DataFrame, reference: str) -> Runs:
     """The runs of each solver and setting, in the order of tables."""
     return {label: part[part["label"] == label] for label in by_reference(part["label"], reference)}
@@ -263,14 +309,40 @@ def filled(columns: Mapping[str, Sequence[Cell]]) -> dict[str, Sequence[Cell]]:
 
 def cells_of(runs: Runs, quantity: Quantity, reached: Mapping[str, bool], fair: bool = True) -> list[Cell]:
     """A column: a cell for each of `runs`, the best of those that may be ranked in bold; none if it is not `fair`."""
-    cells = [cell_of(rows, quantity) for rows in runs.values()]
+    values = [_values(rows, quantity) for rows in runs.values()]
+    cells = [_cell(rows, quantity, found) for rows, found in zip(runs.values(), values, strict=True)]
     if not quantity.ranked or not fair:
         return cells
-    return _bold(cells, [not quantity.timed or reached[label] for label in runs])
+    ranked = [not quantity.timed or reached[label] for label in runs]
+    return _bold(cells, ranked, [len(v) == _tried(rows) for v, rows in zip(values, runs.values(), strict=True)])
+
+
+def columns_of(
+    runs: Runs, quantities: Sequence[Quantity], fair: bool = True, known: Known | None = None
+) -> tuple[dict[str, Sequence[Cell]], list[str]]:
+    """The columns of `quantities` in which there is anything, and notes: where published values beside them are from.
+
+    `known` gives the published cells of a heading and solvers, and notes. Nothing of it is ranked by time.
+    """
+    columns: dict[str, Sequence[Cell]] = {}
+    sources: list[str] = []
+    for quantity in quantities:
+        columns[quantity.heading] = cells_of(runs, quantity, {}, fair)
+        if known:
+            columns[f"{quantity.heading}\n(published)"], found = known(quantity.heading, solvers_of(runs))
+            sources += found
+    return filled(columns), list(dict.fromkeys(sources))
+
+
+def _tried(runs: pd.DataFrame) -> int:
+    return sum(status not in lint.NEVER_RAN for status in runs["status"])
 
 
 def cell_of(runs: pd.DataFrame, quantity: Quantity) -> Cell:
-    values = _values(runs, quantity)
+    return _cell(runs, quantity, _values(runs, quantity))
+
+
+def _cell(runs: pd.DataFrame, quantity: Quantity, values: np.ndarray) -> Cell:
     if not len(values):
         return NOTHING
     found = _interval(lambda: stats.median(values, _rng(), log=quantity.positive), len(values))
@@ -281,14 +353,13 @@ def cell_of(runs: pd.DataFrame, quantity: Quantity) -> Cell:
 
 
 def _time_column(runs: Runs, spent: Mapping[str, Times], fair: bool) -> list[Cell]:
-    if not spent:
-        return [NOTHING] * len(runs)
-    cells = [_time_cell(rows, spent[label]) for label, rows in runs.items()]
-    return _bold(cells, [fair and spent[label].mark == "" for label in runs])
+    cells = [_time_cell(rows, spent[label]) if label in spent else NOTHING for label, rows in runs.items()]
+    ranked = [fair and label in spent and not spent[label].mark for label in runs]
+    return _bold(cells, ranked, ranked)
 
 
 def _time_cell(runs: pd.DataFrame, time: Times) -> Cell:
-    void = is_void(runs, DENSITY)
+    void = is_void(runs, TO_Q)
     if not time.reached.any():
         best = _best(runs)
         text = "not reached" if math.isnan(best) else f"best {nats(best)}*"
@@ -298,16 +369,18 @@ def _time_cell(runs: pd.DataFrame, time: Times) -> Cell:
     return Cell(significant(found.value) + time.mark + part, *found, void=void)
 
 
-def _bold(cells: Sequence[Cell], fair: Sequence[bool]) -> list[Cell]:
-    """The lowest of the cells that may be ranked in bold, where its interval lies below all the others'."""
-    ranked = [c for c, ok in zip(cells, fair, strict=True) if ok and not c.void and not math.isnan(c.value)]
-    if len(ranked) < 2:
+def _bold(cells: Sequence[Cell], ranked: Sequence[bool], whole: Sequence[bool]) -> list[Cell]:
+    """The lowest of the cells that may be `ranked` in bold, where its interval lies below those of all the others.
+
+    It must be of the `whole` of its runs: the survivors of a solver that mostly fails are not its median.
+    """
+    rivals = [i for i, c in enumerate(cells) if ranked[i] and not c.void and not math.isnan(c.value)]
+    if len(rivals) < 2:
         return list(cells)
-    best = min(ranked, key=lambda c: c.value)
-    # a comparison with the NaN of a missing interval is False: the best needs one, the others do not
-    lows = [c.value if math.isnan(c.low) else c.low for c in ranked if c is not best]
-    separate = all(best.high < low for low in lows)
-    return [replace(c, best=separate and c is best) for c in cells]
+    best = min(rivals, key=lambda i: cells[i].value)
+    # a comparison with the NaN of a missing interval is False: all of them need one
+    separate = whole[best] and all(cells[best].high < cells[i].low for i in rivals if i != best)
+    return [replace(c, best=separate and i == best) for i, c in enumerate(cells)]
 
 
 # Ratios
@@ -387,14 +460,14 @@ def pairs_of(group: Group, solver: str, reference: str) -> Pairs:
     pairs, notes = [], []
     for dataset, part in group.frame.groupby("dataset"):
         lint.one_environment(part, group.allowed)
-        tried = part[~part["status"].isin(lint.NEVER_RAN)]
+        tried = ran(part)
         a, b = (best_setting(tried[tried["solver"] == name]) for name in (solver, reference))
         if a.empty or b.empty:
             notes.append(f"{dataset}: no run of {solver if a.empty else reference}.")
             continue
         a, b, note = same_seeds(a, b)
         both = pd.concat([a, b])
-        mixes = [mix for mix in lint.unfair(both) if mix.name != "seeds"]
+        mixes = lint.unfair(both)
         if refused := [mix for mix in mixes if mix.name not in group.allowed]:
             notes += [f"{dataset}: not compared: runs differ in {mix} (allow={mix.name} compares)." for mix in refused]
             continue
@@ -436,7 +509,10 @@ def _failed(*solvers: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def same_seeds(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, str]:
-    """Both cut to the seeds that both have, and a note where that leaves something out."""
+    """Both cut to the seeds that both have, and a note where that leaves something out.
+
+    Uncut where they share none: then they differ in seeds as `lint.unfair` has it.
+    """
     shared = set(a["seed"]) & set(b["seed"])
     if not shared:
         return a, b, "the solvers share no seed."
@@ -463,10 +539,11 @@ def estimate(pair: Pair) -> Comparison:
 
 def time_comparison(pair: Pair, goal: Target | None) -> Comparison:
     """Seconds to the target, with the penalty for runs that do not reach it."""
+    void = is_void(pair.both, TO_Q)
     if goal is None:
-        return Comparison(np.array([]), np.array([]))
+        return Comparison(np.array([]), np.array([]), void)
     a, b = (times(runs, goal.q, pair.both) for runs in (pair.solver, pair.reference))
-    return Comparison(a.seconds, b.seconds, is_void(pair.both, DENSITY), a.mark or b.mark)
+    return Comparison(a.seconds, b.seconds, void, a.mark or b.mark)
 
 
 def _ratio_cell(c: Comparison) -> Cell:
@@ -508,7 +585,7 @@ def decomposition(group: Group, solver: str, reference: str, found: "Pairs | Non
         a, b = (_factors(runs, pair) for runs in (pair.solver, pair.reference))
         rows.append((f"{pair.dataset} · {reference}", [_plain(v) for v in b]))
         rows.append((f"{pair.dataset} · {solver}", [_plain(v) for v in a]))
-        rows.append((f"{pair.dataset} · ratio", [_plain(x / y if y else math.nan) for x, y in zip(a, b, strict=True)]))
+        rows.append((f"{pair.dataset} · ratio", [_plain(_over(x, y)) for x, y in zip(a, b, strict=True)]))
     title = f"What the time of {solver} and {reference} is made of"
     notes = ["The last column is the product of the others. FLOP of matrix products only, of a mean step."]
     return lint.admitted(
@@ -521,10 +598,14 @@ def _factors(runs: pd.DataFrame, pair: Pair) -> list[float]:
     calls, flops = evaluations(runs).median(), runs["flops"].median()
     time = None if pair.goal is None else times(runs, pair.goal.q, pair.both)
     if time is None or time.reached.mean() <= 0.5:
-        a_step = (runs["fit_seconds"] / runs["steps"]).median()
-        return [math.nan, calls, flops / calls / 1e6, a_step / flops * 1e9, math.nan]
+        a_step = (runs["fit_seconds"] / runs["steps"].where(runs["steps"] > 0)).median()
+        return [math.nan, calls, _over(flops, calls) / 1e6, _over(a_step, flops) * 1e9, math.nan]
     seconds, steps = np.median(time.seconds).item(), np.median(time.steps).item()
-    return [steps, calls, flops / calls / 1e6, seconds / (steps * flops) * 1e9, seconds]
+    return [steps, calls, _over(flops, calls) / 1e6, _over(seconds, steps * flops) * 1e9, seconds]
+
+
+def _over(a: float, b: float) -> float:
+    return a / b if b else math.nan
 
 
 def sensitivity(group: Group, solver: str, reference: str, found: "Pairs | None" = None) -> Table:
@@ -538,6 +619,43 @@ def sensitivity(group: Group, solver: str, reference: str, found: "Pairs | None"
     title = f"{solver} / {reference}: seconds to q, by the tolerance in q"
     columns = [f"+{slack:g} nat" for slack in SLACKS]
     return lint.admitted(group, Table(f"{solver}_tolerance{group.suffix}", title, "dataset", columns, rows, (), LEGEND))
+
+
+def across(group: Group, reference: str, found: Mapping[str, "Pairs"]) -> Table:
+    """A row per solver: its seconds to q beside the reference's, over all problems of which both have them.
+
+    Only of MIN_PROBLEMS problems with MIN_SEEDS seeds that both have; what is void takes no part.
+    """
+    rows: list[tuple[str, Sequence[Cell]]] = []
+    notes = []
+    for solver, (pairs, _) in found.items():
+        used = {pair.dataset: time for pair in pairs if (time := _seed_by_seed(pair)) is not None}
+        if len(used) < MIN_PROBLEMS:
+            continue
+        rows.append((solver, _over_problems(list(used.values()))))
+        if lost := [pair.dataset for pair in pairs if pair.dataset not in used]:
+            notes.append(f"{solver}: without {', '.join(lost)} (void, no q, or not {MIN_SEEDS} seeds that both have).")
+    title = f"Seconds to q beside those of {reference}, over problems"
+    columns = ["problems", f"times those of {reference},\ninterquartile mean", "probability of\nimprovement"]
+    return lint.admitted(
+        group, Table(f"across_problems{group.suffix}", title, "solver", columns, rows, notes, ACROSS_LEGEND)
+    )
+
+
+def _seed_by_seed(pair: Pair) -> Comparison | None:
+    """Seconds to q, those of the same seeds at the same places; None where they are void, or of too few seeds."""
+    time = time_comparison(pair, pair.goal)
+    alike = pair.solver["seed"].tolist() == pair.reference["seed"].tolist()
+    return time if alike and time.known and not time.void and time.seeds >= MIN_SEEDS else None
+
+
+def _over_problems(times: Sequence[Comparison]) -> list[Cell]:
+    logs = [np.log(time.solver / time.reference) for time in times]
+    middle = Interval(*map(math.exp, stats.interquartile_mean(logs, _rng())))
+    better = stats.probability_of_improvement([time.solver for time in times], [time.reference for time in times])
+    mark = "*" if any(time.mark for time in times) else ""
+    count = Cell(str(len(times)), len(times))
+    return [count, Cell(_with_interval(middle, mark), *middle), Cell(_with_interval(better, mark), *better)]
 
 
 def failures(group: Group) -> Table:
@@ -554,9 +672,10 @@ def failures(group: Group) -> Table:
 
 
 def target(part: pd.DataFrame, slack: float = SLACK) -> Target | None:
-    """The common target of the solvers in `part`, the baseline left out; None if none of them has one."""
-    compared = part[["label", "status", "curve"]][part["solver"] != BASELINE]
-    curves = {str(label): validations(runs) for label, runs in compared.groupby("label")}
+    """The common target of the solvers in `part` but the baseline and what is void; None if none of them has one."""
+    compared = ran(part[["solver", "label", "status", "curve", "failed"]])
+    rivals = compared[compared["solver"] != BASELINE].groupby("label")
+    curves = {str(label): validations(runs) for label, runs in rivals if not is_void(runs, TO_Q)}
     q = stats.common_target({label: [c.best for c in runs] for label, runs in curves.items()}, slack)
     if q is None:
         return None
@@ -577,7 +696,7 @@ def penalties(runs: pd.DataFrame, part: pd.DataFrame) -> pd.Series:
     A run with no budget in seconds has had as long as the longest run of `part`, the runs it is compared with. Of
     steps nothing is known.
     """
-    budgets = runs["budget_seconds"]
+    budgets = runs["budget_seconds"].where(runs["budget_seconds"] > 0)
     if budgets.isna().any():
         ends = [curve.seconds[-1] for curve in part["curve"] if len(curve.seconds)]
         budgets = budgets.fillna(np.nanmax([*ends, part["fit_seconds"].max(), 0.0]))
@@ -590,9 +709,19 @@ def _time(curve: Curve, q: float) -> tuple[float | None, float]:
 
 
 def validations(runs: pd.DataFrame) -> list[Curve]:
-    """The validations of each run; a run that failed has reached nothing."""
+    """The validations of each run; a run that failed has reached nothing.
+
+    One at 0 seconds is left out: it is of no step, the loop makes none, and no ratio can be held to it.
+    """
     nothing = Curve(np.array([]), np.array([]), np.array([]))
-    return [c if status == "ok" else nothing for c, status in zip(runs["curve"], runs["status"], strict=True)]
+    return [_timed(c) if status == "ok" else nothing for c, status in zip(runs["curve"], runs["status"], strict=True)]
+
+
+def _timed(curve: Curve) -> Curve:
+    if not len(curve.seconds) or curve.seconds[0] > 0:  # they are in order
+        return curve
+    later = curve.seconds > 0
+    return Curve(curve.step[later], curve.seconds[later], curve.nll[later])
 
 
 def _best(runs: pd.DataFrame) -> float:
@@ -605,7 +734,9 @@ def _best(runs: pd.DataFrame) -> float:
 
 
 def _values(runs: pd.DataFrame, quantity: Quantity) -> np.ndarray:
-    return quantity.of(runs)[runs["status"] == "ok"].dropna().to_numpy(float)
+    """Its numbers, one of each run that ended ok and has one; 0 and below is none of a `positive` quantity."""
+    found = quantity.of(runs)[runs["status"] == "ok"].dropna().to_numpy(float)
+    return found[(found > 0) & np.isfinite(found)] if quantity.positive else found
 
 
 def is_void(runs: pd.DataFrame, voided_by: tuple[str, ...]) -> bool:

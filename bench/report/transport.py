@@ -16,7 +16,7 @@ from bench.report.frame import by_reference, canonical
 from bench.report.lint import Group
 from bench.report.published import PAPER, TASKS, task
 from bench.report.render import NOTHING, Cell, Table
-from bench.report.tables import ALWAYS, SAMPLES, Quantity, column, significant
+from bench.report.tables import ALWAYS, SAMPLES, Known, Quantity, column, significant
 
 PUBLISHED = PAPER / "w2benchmark.csv"
 BENCHMARK = "w2benchmark"  # the problems that the published values are of
@@ -159,7 +159,7 @@ def _table(
     quantities: Sequence[Quantity],
     legend: tuple[str, ...],
     reference: str,
-    known: Callable[[str, Sequence[str]], tuple[list[Cell], list[str]]] | None = None,
+    known: Known | None = None,
 ) -> Table:
     """A row for each solver and setting; `known` gives the published cells of a heading and solvers, and notes."""
     runs = tables.by_label(part, reference)
@@ -167,16 +167,9 @@ def _table(
         return Table(name + group.suffix, title, "solver", [], [])
     lint.one_environment(part, group.allowed)
     unranked = tables.unranked(group, part)
-    columns: dict[str, Sequence[Cell]] = {}
-    sources: list[str] = []
-    for quantity in quantities:
-        columns[quantity.heading] = tables.cells_of(runs, quantity, {}, not unranked)
-        if known:
-            columns[f"{quantity.heading}\n(published)"], found = known(quantity.heading, tables.solvers_of(runs))
-            sources += found
-    columns = tables.filled(columns)
+    columns, sources = tables.columns_of(runs, quantities, not unranked, known)
     rows = list(zip(runs, zip(*columns.values(), strict=True), strict=True)) if columns else []
-    notes = [*unranked, *tables.settings(part), *subsampled(part), *dict.fromkeys(sources), *tables.broken(part)]
+    notes = [*unranked, *tables.settings(part), *subsampled(part), *sources, *tables.broken(part)]
     made = Table(
         name + group.suffix,
         title,
@@ -225,7 +218,8 @@ def by_dimension(group: Group, family: str, reference: str, error: str = "l2_uvp
         rows += published(dims)
         notes += ["Grey: published, Korotin et al. 2021 (arXiv 2106.01954), table 2, and rows that later papers add."]
     name, columns = f"{family}_{suffix}{group.suffix}", [f"d = {d}" for d in dims]
-    return Table(name, f"{family}: {title} against dimension", "solver", columns, rows, notes, legend)
+    made = Table(name, f"{family}: {title} against dimension", "solver", columns, rows, notes, legend)
+    return lint.admitted(group, made)
 
 
 def chosen(runs: pd.DataFrame) -> pd.DataFrame:

@@ -72,9 +72,10 @@ def _accurate(runs: pd.DataFrame) -> Cell:
     if runs.empty:
         return NOTHING
     best = tables.best_setting(runs)
-    if best["accurate_seconds"].isna().any():
+    each = best["accurate_seconds"] * ROWS / best["accurate_rows"].where(best["accurate_rows"] > 0)
+    if each.isna().any():
         return Cell("not within")
-    seconds = float((best["accurate_seconds"] * ROWS / best["accurate_rows"]).median())
+    seconds = float(each.median())
     effort = f" ({best['accurate_effort'].median():g})"
     return Cell(tables.significant(seconds) + effort, seconds, void=tables.is_void(best, tables.DENSITY))
 
@@ -82,10 +83,11 @@ def _accurate(runs: pd.DataFrame) -> Cell:
 def curve(runs: pd.DataFrame) -> np.ndarray:
     """Effort, seconds for ROWS points and error, (k, 3): medians over runs, at efforts that none broke down at.
 
-    Runs without a density do not count.
+    Runs without a density, or of no points, do not count.
     """
     found = defaultdict(list)
-    told = [(given, rows) for given, rows in zip(runs["work_precision"], runs["accurate_rows"], strict=True) if given]
+    each = zip(runs["work_precision"], runs["accurate_rows"], strict=True)
+    told = [(given, rows) for given, rows in each if given and rows > 0]
     for given, rows in told:
         for effort, seconds, error in given:
             found[effort].append((seconds * ROWS / rows, error))

@@ -163,6 +163,33 @@ SWEPT = sized("ffjord", {50: 4.0, 3200: 2.0})
 WIDTHS = {100: 2.5, 400: 2.01, 1600: 2.0}
 
 
+def test_solvers_that_share_no_seed_are_not_compared() -> None:
+    records = pairs({"8gaussians": (8.0, 1.0)})
+    records += [run("ffjord", "moons", seed, 8.0) for seed in range(3)]
+    records += [run("otflow", "moons", seed, 4.0) for seed in range(3, 6)]
+    found = measure(records)
+    assert found.problems == ("8gaussians",)
+    assert found.notes[0].startswith("without moons: unfair, as seeds 0, 1, 2 (ffjord) or 3, 4, 5 (otflow)")
+    long = {"config": {"budget": {"seconds": 600.0, "steps": None, "evaluations": None, "target": None}}}
+    both = measure([*records, *pairs({"moons": (9.0, 1.0)}, seeds=2, **long)])
+    assert both.problems == TOYS  # of the budget in which they share seeds
+
+
+def test_a_void_density_sets_no_target_and_the_claim_says_why() -> None:
+    records = pairs({"moons": (8.0, 1.0)}, failed=["nll_effort"])
+    with pytest.raises(Missing, match=r"both have seconds to q \(without moons: a certificate failed\)"):
+        measure(records)
+
+
+def test_a_validation_at_no_seconds_counts_nowhere() -> None:
+    ffjord = sized("ffjord", {50: 4.0, 3200: 2.0})
+    for one in ffjord:
+        one["trace"].insert(0, {"step": 0, "seconds": 0.0, "valid_nll": -50.0})
+    records = [*ffjord, *sized("otflow", WIDTHS)]
+    assert measure(records, of="best_nll", mean="difference").interval.value == pytest.approx(0.0)
+    assert measure(records, of="parameters_at_q").interval.value == pytest.approx(8.0)
+
+
 def test_weights_are_those_of_the_smallest_width_that_reaches_q() -> None:
     found = measure([*SWEPT, *sized("otflow", WIDTHS)], of="parameters_at_q")
     assert found.interval.value == pytest.approx(8.0)  # of width 400, not 100 or 1600

@@ -93,3 +93,45 @@ def test_advection_is_held_to_the_exact_control_in_the_same_scheme(tmp_path):
     assert found["exact control, characteristics"]["forward gap %"].value == 0
     assert found["eulerian, characteristics"]["backward gap %"].value == pytest.approx(20)
     assert found["eulerian, 64 x 64"]["forward objective"].value == 6.25
+
+
+def foreign(solver, **fields):
+    """A solver of the user's own whose module is called like one of ours."""
+    found = {"cost_estimate": 2.0, "relaxed_objective_gap": 0.1, "relaxed_uvp_2": 1.0}
+    settings = {"_target_": f"mypackage.{solver}.Mine", **fields}
+    return fake.make(solver, metrics=found, config={"dataset": MIXTURE, "solver": settings})
+
+
+@pytest.mark.parametrize(
+    ("solver", "fields"),
+    [
+        ("exact", {}),
+        ("exact", {"n_points": [100]}),
+        ("sinkhorn", {}),
+        ("sinkhorn", {"n_points": 100, "reg": "auto", "backend": "blocks"}),
+        ("sinkhorn", {"n_points": 100, "reg": 0.1, "backend": None}),
+        ("eulerian", {}),
+        ("eulerian", {"cells": 16.5, "intervals": 8, "levels": 2, "tolerance": 1e-4}),
+        ("eulerian", {"cells": 16, "intervals": 8, "levels": 10**9, "tolerance": 1e-4}),
+        ("eulerian", {"cells": 16, "intervals": 8, "levels": 2, "tolerance": "tight"}),
+    ],
+)
+def test_solvers_of_the_same_name_and_other_settings_are_left_out(solver, fields):
+    assert convergence.all_of(group([foreign(solver, **fields)])) == []
+    ours = [grid(2, 0.04), grid(3, -0.01), sampled("exact", 2.0)]
+    ours += [sampled("sinkhorn", 2.0, reg=reg, backend="blocks") for reg in (0.1, 0.2)]
+    records = [*ours, one := foreign(solver, **fields)]
+    one["config"]["seed"] = 7
+    assert [len(table.rows) for table in convergence.all_of(group(records))] == [2, 2]
+
+
+def test_an_exact_cost_that_is_none_holds_nothing_to_it():
+    runs = [sampled("sinkhorn", 2.0, reg=reg, backend="blocks") for reg in (0.1, 0.2)]
+    assert convergence.all_of(group([*runs, sampled("exact", 0.0)])) == []
+
+
+def test_an_exact_control_without_an_objective_is_no_experiment(tmp_path):
+    way = {"cost": 0.0, "kl": 0.0, "objective": 0.0}
+    row = {"control": "exact control", "cells": 64, "forward": way, "backward": way}
+    (tmp_path / "a.json").write_text(json.dumps({"dataset": "mixture", "weight": 2.5, "rows": [row]}))
+    assert convergence.advections([tmp_path]) == []

@@ -1,5 +1,6 @@
 """Published values stand in grey beside ours, where the problem is the same, with their source."""
 
+import numpy as np
 import pytest
 
 from bench.report import frame, lint, published, render, tables, transport
@@ -57,3 +58,26 @@ def test_flow_matching_has_its_own_measures_beside_the_papers():
 
 def test_a_source_is_its_first_without_how_it_was_read():
     assert published._short("A, arXiv 1, Table 2 (left); read via B; same in C") == "A, arXiv 1, Table 2 (left)"
+
+
+def test_training_on_a_tabular_set_stands_beside_the_published():
+    table = tables.training(group(tabular("miniboone_small")), "miniboone_small", "otflow")
+    shown = {h: {label: cell.text for label, cell in column(table, h).items()} for h in (
+        "params (published)", "training (h) (published)", "steps (published)")}  # fmt: skip
+    assert shown == {
+        "params (published)": {"otflow": "78,053", "ffjord": "820,613"},
+        "training (h) (published)": {"otflow": "0.8", "ffjord": "9.0"},
+        "steps (published)": {"otflow": "7K", "ffjord": "–"},
+    }
+    assert column(table, "steps (published)")["otflow"].value == 7000
+    assert column(table, "params (published)")["otflow"].quoted
+    hours = column(table, "training (h)")["otflow"].value
+    assert hours == pytest.approx(np.median([r["cost"]["fit_seconds"] for r in tabular("miniboone_small")[:3]]) / 3600)
+    assert any("TITAN X" in line for line in table.legend)
+    assert sum("29,556" in note for note in table.notes) == 1
+
+
+@pytest.mark.parametrize("name", ["gas_sample", "miniboone"])
+def test_a_table_of_training_is_made_where_something_is_published(name):
+    made = tables.all_of(group(tabular(name)), "otflow")
+    assert any(table.name == f"{name}_training" for table in made) == (name == "miniboone")

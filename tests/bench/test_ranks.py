@@ -28,7 +28,8 @@ def test_nothing_is_ranked_of_one_problem_or_one_solver():
 
 
 def test_where_nobody_reaches_a_target_there_is_no_profile():
-    missed = [fake.make(s, d, 0, failed=["nll_effort"]) for s in ("otflow", "ffjord") for d in ("moons", "8gaussians")]
+    once = [{"step": i, "seconds": float(i), "valid_nll": v} for i, v in enumerate((9.0, 1.0, 9.0), start=1)]
+    missed = [fake.make(s, d, 0, trace=once) for s in ("otflow", "ffjord") for d in ("moons", "8gaussians")]
     (one,) = ranks.all_of(group(missed), "otflow")
     assert one.name == "ranks"
     figures.close(one.figure)

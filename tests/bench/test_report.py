@@ -124,7 +124,7 @@ def test_environments_and_budgets_are_reported_apart_and_never_mixed(change):
 
 
 UNFAIR = {
-    "seeds": lambda: [*three("otflow", [1, 1.1, 1.2]), *three("ffjord", [4, 5])],
+    "seeds": lambda: [*three("otflow", [1, 1.1, 1.2, 1.1]), *three("ffjord", [4, 5, 6])],
     "tolerance": lambda: [
         *three("otflow", [1, 1.1, 1.2]),
         *three("ffjord", [4, 5, 6], settings={"atol": 1e-5, "rtol": 1e-5}),
@@ -557,14 +557,30 @@ def test_an_estimated_density_is_a_note_and_a_ratio_and_ranked_nowhere():
     assert "density (estimated)" not in plain.columns
 
 
-def test_a_row_without_interval_may_be_beaten_but_does_not_win():
-    records = [*three("otflow", [2, 2.1, 2.2]), *three("ffjord", [4, 5, 6]), flat_run("rnode", 0, 5)]
-    row = cells(tables.summary(group(records, "seeds"), "8gaussians", "otflow"))
+@pytest.mark.parametrize("seconds", [5, 2.3, 0.5])  # far behind the best; within its interval; better than it
+def test_nothing_is_bold_beside_a_ranked_row_without_interval(seconds):
+    records = [*three("otflow", [2, 2.1, 2.2]), *three("ffjord", [4, 5, 6])]
+    row = cells(tables.summary(group(records), "8gaussians", "otflow"))
     assert row["otflow"]["seconds to q"].best
-    for seconds in (2.3, 0.5):  # within the interval of the best; better than it
-        records[-1] = flat_run("rnode", 0, seconds)
-        row = cells(tables.summary(group(records, "seeds"), "8gaussians", "otflow"))
-        assert not any(row[s]["seconds to q"].best for s in ("otflow", "ffjord", "rnode"))
+    records.append(flat_run("rnode", 0, seconds))
+    row = cells(tables.summary(group(records, "seeds"), "8gaussians", "otflow"))
+    assert not any(row[s]["seconds to q"].best for s in ("otflow", "ffjord", "rnode"))
+
+
+def test_survivors_of_a_solver_that_mostly_fails_are_not_bold():
+    nll = {"otflow": 1.0, "ffjord": 2.0}
+    records = [r for name, x in nll.items() for r in three(name, [1, 2, 3, 4], metrics={"nll": x})]
+    assert cells(tables.summary(group(records), "8gaussians", "otflow"))["otflow"]["test NLL"].best
+    failed = [flat_run("otflow", s, 1, status="diverged", reason="x") for s in range(4, 10)]
+    row = cells(tables.summary(group([*records, *failed], "seeds"), "8gaussians", "otflow"))
+    assert row["otflow"]["runs"].text == "4 ok,\n6 diverged"
+    assert not any(row[name]["test NLL"].best for name in nll)
+    unfit = flat_run("otflow", 4, 1, status="unfit", reason="x")  # no failure
+    assert cells(tables.summary(group([*records, unfit]), "8gaussians", "otflow"))["otflow"]["test NLL"].best
+    records[0]["metrics"]["nll"] = None  # of three runs, not of all
+    row = cells(tables.summary(group(records), "8gaussians", "otflow"))
+    assert not math.isnan(row["otflow"]["test NLL"].low)
+    assert not row["otflow"]["test NLL"].best
 
 
 def test_an_mmd_that_is_rounding_is_not_shown():
@@ -812,3 +828,137 @@ def test_what_is_no_number_in_a_trace_is_nan(odd):
     np.testing.assert_array_equal(found.step, [2, 1, 0])
     np.testing.assert_array_equal(found.seconds, [1, 2, 3])
     np.testing.assert_array_equal(found.nll, [1, math.nan, 2])
+
+
+def test_what_never_ran_is_no_failure_of_its_times():
+    unfit = fake.make("rnode", status="unfit", reason="x")
+    row = cells(tables.summary(group([*three("otflow", [1, 2, 3]), unfit]), "8gaussians", "otflow"))
+    assert row["rnode"]["seconds to q"] == render.NOTHING
+    absent = [flat_run("otflow", s, 1, status="not_installed", reason="x") for s in (3, 4, 5, 6)]
+    row = cells(tables.summary(group([*three("otflow", [1, 2, 3]), *absent]), "8gaussians", "otflow"))
+    assert row["otflow"]["seconds to q"].text == "2.00"  # of those that ran, which set q
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("odd", [0.0, -1.0])
+def test_costs_that_no_run_can_have_are_no_numbers_and_end_no_report(odd):
+    costs, datasets = dict.fromkeys(frame.COSTS, odd), ("moons", "rings")
+    records = [r for name in datasets for r in three("otflow", [1, 2, 3], dataset=name, cost=costs)]
+    records += three("ffjord", [4, 5, 6], dataset="moons")
+    records += [flat_run("ffjord", s, 4, dataset="rings", cost=costs, floor=1 + s) for s in range(3)]
+    made = tables.all_of(group(records), "otflow")
+    row = cells(made[0])
+    for heading in ("ms a step", "density (s)", "samples (s)"):
+        assert row["otflow"][heading] == render.NOTHING
+        assert row["ffjord"][heading].value > 0
+    ratio = next(cells(table)["moons"] for table in made if table.name == "ffjord_over_otflow")
+    assert ratio["seconds to q"].value == pytest.approx(5 / 2)
+    assert ratio["seconds a step"] == render.NOTHING
+
+
+def test_a_test_set_of_which_no_row_was_evaluated_took_no_seconds():
+    records = [fake.make("ffjord", cost={"evaluate_rows": 0, "test_rows": 100}), fake.make()]
+    table = tables.summary(group(records), "8gaussians", "otflow")
+    assert cells(table)["ffjord"]["density (s)"] == render.NOTHING
+    assert not any("extrapolated" in note for note in table.notes)
+
+
+def test_no_run_reaches_a_target_before_its_clock_has_run():
+    records = [*three("otflow", [1, 2, 3]), *three("ffjord", [4, 5, 6])]
+    for one in records[3:]:
+        one["trace"] = [{"step": 0, "seconds": 0.0, "valid_nll": 1.0} for _ in range(2)] + one["trace"]
+    only = group(records)
+    assert cells(tables.summary(only, "8gaussians", "otflow"))["ffjord"]["seconds to q"].text == "5.00"
+    assert cells(tables.ratios(only, "ffjord", "otflow"))["8gaussians"]["seconds to q"].value == pytest.approx(2.5)
+    curve = only.frame["curve"].iloc[0]
+    assert tables.validations(only.frame)[3] is only.frame["curve"].iloc[3]
+    assert (tables.validations(only.frame)[0].nll.tolist(), len(curve.nll)) == (curve.nll[2:].tolist(), 6)
+
+
+def test_a_budget_of_no_seconds_penalises_by_the_longest_run():
+    config = {"budget": {"seconds": 0.0}}
+    records = [*three("otflow", [1, 2, 3], config=config), *three("ffjord", [4, 5], config=config)]
+    records.append(flat_run("ffjord", 2, 6, floor=2.0, config=config))
+    row = cells(tables.summary(group(records), "8gaussians", "otflow"))
+    assert row["ffjord"]["seconds to q"].text == "5.00*\n(2 of 3)"
+    part = frame.of(records)
+    assert max(tables.times(part, 1.02, part).seconds) == 2 * 8
+
+
+def test_a_void_density_sets_no_target_and_wins_no_times():
+    sound = [*three("otflow", [1, 1.1, 1.2]), *three("ffjord", [4, 5, 6], pace=2.0)]
+    for failed, q in ((["nll_effort"], 1.02), (["nll_valid"], 1.02), (["inverse"], 5.02)):
+        late = three("rnode", [1, 1, 1], floor=5.0, failed=failed)
+        assert tables.target(frame.of([*sound, *late])).q == pytest.approx(q)
+    fast = three("rnode", [1, 1, 1], pace=0.01, failed=["density_integral"])
+    row = cells(tables.summary(group([*sound, *fast]), "8gaussians", "otflow"))
+    assert not row["rnode"]["ms a step"].void  # it took those seconds, but its density reaches nothing
+    assert [name for name in row if row[name]["ms a step"].best] == ["otflow"]
+
+
+def test_validations_that_do_not_hold_void_the_seconds_to_q_and_not_the_tested_nll():
+    records = [*three("otflow", [1, 1.1, 1.2]), *three("ffjord", [4, 5, 6], failed=["nll_valid"])]
+    row = cells(tables.summary(group(records), "8gaussians", "otflow"))["ffjord"]
+    assert (row["seconds to q"].void, row["test NLL"].void) == (True, False)
+    row = cells(tables.ratios(group(records), "ffjord", "otflow"))["8gaussians"]
+    assert (row["seconds to q"].void, row["density"].void) == (True, False)
+
+
+def test_without_a_density_that_holds_there_is_no_target_and_the_table_says_so():
+    only = group([r for name in ("otflow", "ffjord") for r in three(name, [1, 2, 3], failed=["density_integral"])])
+    assert tables.target(only.frame) is None
+    table = tables.summary(only, "8gaussians", "otflow")
+    assert any(note.endswith("voids: there is no target q.") for note in table.notes)
+    assert cells(tables.ratios(only, "ffjord", "otflow"))["8gaussians"]["seconds to q"] == render.NOTHING
+
+
+def test_solvers_that_share_no_seed_are_not_compared_until_allowed():
+    records = [*three("otflow", [1, 2, 3]), *(flat_run("ffjord", s, 4) for s in (3, 4, 5))]
+    table = tables.ratios(group(records), "ffjord", "otflow")
+    assert table.rows == []
+    (note,) = (n for n in table.notes if "not compared" in n)
+    assert "runs differ in seeds" in note
+    assert "3, 4, 5 (ffjord)" in note
+    table = tables.ratios(group(records, "seeds"), "ffjord", "otflow")
+    assert cells(table)["8gaussians"]["seconds to q"].value == pytest.approx(2)
+    assert any("allow=seeds: compared although runs differ in seeds" in note for note in table.notes)
+
+
+def over_problems(table, solver):
+    (row,) = [row for label, row in table.rows if label == solver]
+    return row
+
+
+def test_over_problems_by_hand():
+    """Quotients of the runs of a seed: 1, 2, 2, 4 on each of four problems; the middle eight are 2."""
+    names_ = ("moons", "rings", "circles", "pinwheel")
+    records = [r for d in names_ for r in three("otflow", [4, 2, 4, 2], dataset=d)]
+    records += [r for d in names_ for r in three("ffjord", [4, 4, 8, 8], dataset=d)]
+    records += [r for d in names_[:2] for r in three("rnode", [4, 4, 8, 8], dataset=d)]  # too few problems
+    only = group(records)
+    table = tables.all_of(only, "otflow")[-1]
+    assert table.name == "across_problems"
+    assert [label for label, _ in table.rows] == ["ffjord"]
+    count, middle, better = over_problems(table, "ffjord")
+    assert (count.value, middle.value) == (4, pytest.approx(2))
+    assert better.value == pytest.approx(2 / 16)  # of sixteen pairs on a problem four tie
+    scores = [np.log([1.0, 2, 2, 4])] * 4
+    expected = stats.interquartile_mean(scores, np.random.default_rng(0))
+    assert (middle.low, middle.high) == pytest.approx((math.exp(expected.low), math.exp(expected.high)))
+    assert better.low < better.value < better.high
+
+
+def test_over_problems_takes_part_what_is_sound_and_of_three_seeds():
+    names_ = ("moons", "rings", "circles", "pinwheel", "swissroll")
+    records = [r for d in names_ for r in three("otflow", [1, 2, 3], dataset=d)]
+    records += [r for d in names_[:3] for r in three("ffjord", [2, 4, 6], dataset=d)]
+    records += three("ffjord", [2, 4, 6], dataset="pinwheel", failed=["nll_effort"])
+    records += [flat_run("ffjord", s, 4, dataset="swissroll") for s in (0, 1)]
+    table = tables.all_of(group(records, "seeds"), "otflow")[-1]
+    assert over_problems(table, "ffjord")[0].text == "3"
+    assert any(note.startswith("ffjord: without pinwheel, swissroll (void") for note in table.notes)
+    late = flat_run("ffjord", 2, 6, dataset="moons", floor=2.0)
+    marked = [r for r in records if r["key"] != late["key"]]
+    assert over_problems(tables.all_of(group([*marked, late], "seeds"), "otflow")[-1], "ffjord")[1].text[:5] == "2.00*"
+    fewer = [r for r in records if r["config"]["dataset"]["_target_"] != "fake.moons"]
+    assert tables.all_of(group(fewer, "seeds"), "otflow")[-1].name != "across_problems"

@@ -15,7 +15,7 @@ def sweep():
     records += [fake.make("rnode", "b", 2, status="diverged", reason="x")]
     records += [*three("otflow", (3, 3, 3), dataset="b"), *three("ffjord", (1, 1, 1), dataset="b")]
     records += [*three("otflow", (5, 5, 5), dataset="c"), *three("ffjord", (10, 10, 10), dataset="c")]
-    records += [*three("rnode", (1, 1, 1), dataset="c", failed=["nll_effort"]), *three("enot", (1, 1, 1), dataset="c")]
+    records += [*three("rnode", (1, 1, 1), dataset="c", failed=["nll_valid"]), *three("enot", (1, 1, 1), dataset="c")]
     return [*records, *(fake.make("moments", name, seed) for name in "abc" for seed in range(3))]
 
 

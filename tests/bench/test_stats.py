@@ -216,20 +216,22 @@ def test_performance_profile():
     np.testing.assert_array_equal(found, [[0.25, 0.25, 0.5, 0.5], [0.5, 0.5, 0.75, 0.75]])
 
 
-def test_time_to_target_wants_two_in_a_row():
-    seconds = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
-    values = np.array([5.0, 1.0, 3.0, 2.0, 1.0])
-    assert stats.time_to_target(seconds, values, 2.0) == 4
-    assert stats.time_to_target(seconds, values, 3.0) == 2
-    assert stats.time_to_target(seconds, values, 1.0) is None  # reached twice, not twice in a row
-    assert stats.time_to_target(seconds, np.array([1, np.nan, 1, 1, 1.0]), 1.0) == 3
-    assert stats.time_to_target(np.array([]), np.array([]), 1.0) is None
+def test_a_target_is_reached_by_two_validations_in_a_row():
+    def first(target, *values):
+        return stats.first_at(stats.stairs(np.array(values)), target)
+
+    values = (5.0, 1.0, 3.0, 2.0, 1.0)
+    assert first(2.0, *values) == 3
+    assert first(3.0, *values) == 1
+    assert first(1.0, *values) is None  # reached twice, not twice in a row
+    assert first(1.0, 1, np.nan, 1, 1, 1.0) == 2
+    assert first(1.0) is None
 
 
 def test_the_only_validation_of_a_run_needs_no_second():
-    assert stats.time_to_target(np.array([3.0]), np.array([1.0]), 1.0) == 3
-    assert stats.time_to_target(np.array([3.0]), np.array([1.1]), 1.0) is None
-    assert stats.time_to_target(np.array([3.0, 4.0]), np.array([2.0, 1.0]), 1.0) is None
+    assert stats.first_at(stats.stairs(np.array([1.0])), 1.0) == 0
+    assert stats.first_at(stats.stairs(np.array([1.1])), 1.0) is None
+    assert stats.first_at(stats.stairs(np.array([2.0, 1.0])), 1.0) is None
 
 
 def test_common_target_is_the_worst_solvers_median():
@@ -277,40 +279,67 @@ def positive(gen: np.random.Generator, *shape: int) -> np.ndarray:
 
 
 BETTER = float(norm.cdf(1 / math.sqrt(2)))  # of x and 1 + y, both normal, x is smaller so often
+GRID = 1.05  # validations are so far apart
+
+
+def penalised(gen: np.random.Generator, *shape: int, scale: float = 1.0) -> np.ndarray:
+    """Seconds to a target: one run in five does not reach it and counts as 120, the others tie at validations."""
+    reached = scale * GRID ** np.ceil(gen.normal(size=shape) / math.log(GRID))
+    return np.where(gen.random(shape) < 0.2, 120.0, reached)
+
+
+MIDDLE = GRID ** math.ceil(norm.ppf(0.5 / 0.8) / math.log(GRID))  # the median of `penalised`
 
 
 def intervals(n: int):
-    """Of each statistic with n seeds: a draw of its interval, the truth, and the least and most that it may cover."""
-    usual = (0.90, 0.97)
+    """Of each statistic with n seeds: a draw of its interval, and the truth."""
     return {
-        "median": (lambda g: stats.median(g.normal(size=n), g), 0.0, usual),
-        "median of positive": (lambda g: stats.median(positive(g, n), g, log=True), 1.0, usual),
-        "paired ratio": (lambda g: stats.paired_ratio(2 * positive(g, n), positive(g, n), g), 2.0, usual),
-        "ratio": (lambda g: stats.ratio_of_medians(3 * positive(g, n), positive(g, n), g), 3.0, (0.90, 0.98)),
+        "median": (lambda g: stats.median(g.normal(size=n), g), 0.0),
+        "median of positive": (lambda g: stats.median(positive(g, n), g, log=True), 1.0),
+        "median of penalised": (lambda g: stats.median(penalised(g, n), g, log=True), MIDDLE),
+        "paired ratio": (lambda g: stats.paired_ratio(2 * positive(g, n), positive(g, n), g), 2.0),
+        "ratio": (lambda g: stats.ratio_of_medians(3 * positive(g, n), positive(g, n), g), 3.0),
+        "ratio of penalised": (
+            lambda g: stats.ratio_of_medians(penalised(g, n, scale=3.0), penalised(g, n), g), 3.0
+        ),
         "geometric mean": (
-            lambda g: stats.geometric_mean_ratio(2 * positive(g, 4, n), positive(g, 4, n), g), 2.0, (0.93, 1.0)
+            lambda g: stats.geometric_mean_ratio(2 * positive(g, 4, n), positive(g, 4, n), g), 2.0
         ),
-        "interquartile mean": (lambda g: stats.interquartile_mean(g.normal(size=(4, n)), g), 0.0, usual),
-        "of two datasets": (lambda g: stats.interquartile_mean(g.normal(size=(2, n)), g), 0.0, (0.87, 0.98)),
-        "improvement": (
-            lambda g: stats.probability_of_improvement(g.normal(size=(1, n)), g.normal(size=(1, n))), 0.5, (0.88, 0.97)
+        "geometric mean of penalised": (
+            lambda g: stats.geometric_mean_ratio(penalised(g, 4, n, scale=2.0), penalised(g, 4, n), g), 2.0
         ),
-        "improvement of four": (
-            lambda g: stats.probability_of_improvement(g.normal(size=(4, n)), 1 + g.normal(size=(4, n))), BETTER, usual
+        "interquartile mean of two": (lambda g: stats.interquartile_mean(g.normal(size=(2, n)), g), 0.0),
+        "interquartile mean of three": (lambda g: stats.interquartile_mean(g.normal(size=(3, n)), g), 0.0),
+        "interquartile mean of four": (lambda g: stats.interquartile_mean(g.normal(size=(4, n)), g), 0.0),
+        "improvement on one": (
+            lambda g: stats.probability_of_improvement(g.normal(size=(1, n)), g.normal(size=(1, n))), 0.5
         ),
-        "rank": (lambda g: stats.mean_ranks(g.normal(size=(4, 2 * n)), g)[0], 2.5, usual),
+        "improvement on four": (
+            lambda g: stats.probability_of_improvement(g.normal(size=(4, n)), 1 + g.normal(size=(4, n))), BETTER
+        ),
+        "rank": (lambda g: stats.mean_ranks(g.normal(size=(4, 2 * n)), g)[0], 2.5),
     }  # fmt: skip
+
+
+USUAL = (0.90, 0.97)
+EXCEPTIONS = {  # of (name, seeds), as the docstring of bench.stats and docs/numbers.md have them
+    **{(name, n): (0.90, 0.98) for name in ("ratio", "ratio of penalised") for n in (3, 5, 10)},
+    **{(name, n): (0.90, 0.995) for name in ("geometric mean", "geometric mean of penalised") for n in (3, 5, 10)},
+    ("interquartile mean of two", 3): (0.88, 0.97),
+}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("n", [3, 5, 10])
 @pytest.mark.parametrize("name", intervals(3))
 def test_95_percent_intervals_cover_the_truth(name, n, gen):
-    """1000 simulations see the coverage to 1.4 % (two standard errors)."""
-    make, truth, (least, most) = intervals(n)[name]
-    found = [make(gen) for _ in range(1000)]
-    coverage = np.mean([one.low <= truth <= one.high for one in found])
-    assert least - 0.014 <= coverage <= most + 0.014
+    """2000 simulations, the same each time, see the coverage to 1 % (two standard errors)."""
+    make, truth = intervals(n)[name]
+    found = [make(gen) for _ in range(2000)]
+    rounding = 1e-9  # penalised seconds and their median are the same few numbers
+    coverage = np.mean([one.low - rounding <= truth <= one.high + rounding for one in found])
+    least, most = EXCEPTIONS.get((name, n), USUAL)
+    assert least <= coverage <= most
 
 
 def test_statistics_import_neither_torch_nor_pandas():

@@ -203,3 +203,10 @@ def test_the_figure_greys_costs_that_failed_a_certificate_and_no_others():
     assert greys["|cost gap| (%)"] == [10]
     assert greys["L2-UVP (%)"] == []
     figures.close(drawn.figure)
+
+
+def test_a_table_against_dimension_admits_to_overrides():
+    records = [made("enot", d, l2_uvp=1.0) for d in (2, 4)]
+    records[1]["env"] = {**records[1]["env"], "threads": 8}
+    (note,) = transport.by_dimension(group(records, "threads"), "mixture_to_gaussian", "otflow").notes
+    assert note.startswith("allow=threads: these runs differ in threads")
