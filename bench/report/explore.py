@@ -52,7 +52,7 @@ COST = (
     Axis("density_seconds", "seconds for the density of the test set", tables.DENSITY),
     Axis("sample_seconds", "seconds for as many samples", tables.SAMPLES),
 )
-TIME = Axis("time", "seconds to q", tables.DENSITY)
+TIME = Axis("time", "seconds to q", tables.TO_Q)
 
 
 def data(group: Group, reference: str) -> dict[str, Any]:

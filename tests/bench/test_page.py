@@ -85,6 +85,8 @@ def test_settings_and_certificates_are_told():
     assert [cells[label]["chosen"] for label in ("otflow (a)", "otflow (b)")] == [True, False]
     assert cells["otflow (a)"]["void"] == []
     assert cells["ffjord"]["void"] == ["mmd", "inverse_error_mean", "sample_seconds"]
+    (only,) = explore.data(group([fake.make(failed=["nll_valid"])]), "otflow")["cells"]
+    assert only["void"] == ["time"]
 
 
 def test_a_setting_that_never_ran_is_nobodys_best():
