@@ -7,6 +7,7 @@ counts for nothing. Intervals need MIN_SEEDS seeds.
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
@@ -33,7 +34,7 @@ LEGEND = (
     f"Medians over seeds; ± is half of the {stats.LEVEL:.0%} interval, by Student's t below {stats.SMALL} finished "
     f"seeds, by the bootstrap from there; none below {MIN_SEEDS}. Bold: the best, where it is of all its runs, all "
     "others have intervals too, and its own lies below theirs (times: among those that reach q).",
-    "†: a certificate failed; the number is void and ranked nowhere.",
+    "†: a certificate failed, of one run at least; the number is void and ranked nowhere.",
     f"q: the largest median best validation NLL of the compared solvers that is not void, + {SLACK} nat; reached "
     "at the first of two successive validations at or below it, or at the only one. *: runs that did not reach it, "
     f"each counted as {PENALTY:g} × its budget; where none did, the best validation NLL stands instead.",
@@ -253,9 +254,13 @@ def settings(part: pd.DataFrame) -> list[str]:
 
 
 def broken(part: pd.DataFrame) -> list[str]:
-    """A note for each label whose certificates failed."""
-    failed = part[part["failed"].map(bool)].groupby("label")["failed"]
-    return [f"† {label} fails {', '.join(sorted(set().union(*names)))}." for label, names in failed]
+    """A note for each label whose certificates failed: which ones, and of several runs in how many."""
+    notes = []
+    for label, rows in part.groupby("label"):
+        counts = Counter(name for names in rows["failed"] for name in names)
+        told = [f"{name} ({n} of {len(rows)} runs)" if len(rows) > 1 else name for name, n in sorted(counts.items())]
+        notes += [f"† {label} fails {', '.join(told)}."] if told else []
+    return notes
 
 
 def _estimated(label: str, rows: pd.DataFrame) -> str:

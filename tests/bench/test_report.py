@@ -236,7 +236,9 @@ def test_a_failed_certificate_greys_the_number_and_takes_it_out_of_the_ranking()
     certified = three("otflow", [1, 2, 3])
     records = [*certified[:2], flat_run("otflow", 2, 3, failed=["nll_effort"]), *three("ffjord", [4, 5, 6])]
     records += three("rnode", [10, 11, 12])
-    row = cells(tables.summary(group(records), "8gaussians", "otflow"))
+    table = tables.summary(group(records), "8gaussians", "otflow")
+    assert "† otflow fails nll_effort (1 of 3 runs)." in table.notes
+    row = cells(table)
     assert str(row["otflow"]["seconds to q"]) == "2.00†"
     assert row["otflow"]["seconds to q"].void
     assert not row["otflow"]["seconds to q"].best
