@@ -249,7 +249,7 @@ class Compare:
         notes += [f"{note} on {names}" for note, names in remarks.items()]
         noisy = sorted(runs[runs["noisy"]]["dataset"].unique()) if self.of in TIMED else []
         notes += [f"do not quote: others used the processor ({', '.join(noisy)})"] if noisy else []
-        notes += [BY_HAND] if (runs["tuning"] == "none").any() else []
+        notes += [BY_HAND] if self.solver != self.over and (runs["tuning"] == "none").any() else []
         a, b = [c.solver for c in used.values()], [c.reference for c in used.values()]
         interval = _with_seeds(MEANS[self.mean](a, b), [*a, *b])
         return from_runs(interval, map(len, [*a, *b]), used, runs, notes)

@@ -275,7 +275,9 @@ def test_settings_are_told_apart() -> None:
         for seed in range(3)
     ]
     query = {"over": "ffjord", "setting": {"adjoint": True}, "over_setting": {"adjoint": False}}
-    assert measure(records, **query).interval.value == pytest.approx(3.0)
+    found = measure(records, **query)
+    assert found.interval.value == pytest.approx(3.0)
+    assert BY_HAND not in found.notes  # one solver both ways: its settings favour neither
 
 
 def test_a_setting_is_named_by_some_of_its_values_whatever_else_differs() -> None:
