@@ -1,6 +1,7 @@
 """Published claims against records:   python -m bench.claims [records=DIR[,DIR...]] [out=DIR]
 
-records     folders to read as one; by default results/runs and every folder of results/reference, a ledger for each
+records     folders to read as one, where a record that several have of one environment counts once; by default
+            results/runs and every folder of results/reference, a ledger for each
 out         folder to write each ledger to, as Markdown, LaTeX and CSV; default results/report/claims
 
 The claims are data in bench/conf/claims. Exit code 0; 1 if there is nothing to judge; 2 if a claim asks for what no
@@ -19,9 +20,9 @@ from bench.commandline import Usage, words
 from bench.ledger import Claim, ClaimError
 from bench.queries import Evidence
 from bench.report import claims as shown
-from bench.report import render, written
+from bench.report import frame, lint, render, written
 from bench.report.beside import Lost
-from bench.report.build import WIDTH, load, write_tables
+from bench.report.build import WIDTH, load, names_of, write_tables
 from bench.report.options import default_folders
 
 
@@ -35,7 +36,8 @@ def main(arguments: Sequence[str]) -> int:
         given = words(arguments, {"records": "", "out": "results/report/claims"})
         claims = ledger.load()
         ledgers = [tuple(map(Path, given["records"].split(",")))] if given["records"] else default_ledgers()
-        codes = [show(claims, folders, Path(given["out"]), errors) for folders in ledgers]
+        names = names_of([folders[0] for folders in ledgers])
+        codes = [show(claims, folders, Path(given["out"]) / names[folders[0]], errors) for folders in ledgers]
     except ClaimError as error:
         errors.print(Text(f"bench.claims: {error}"))
         return 2
@@ -51,28 +53,31 @@ def default_ledgers() -> list[tuple[Path, ...]]:
 
 
 def show(claims: Sequence[Claim], folders: tuple[Path, ...], out: Path, errors: Console) -> int:
-    """Judge, print and write; the exit code. Raises Usage and ClaimError."""
+    """Judge, print and write to `out`; the exit code. Raises Usage and ClaimError."""
     console = Console(width=None if sys.stdout.isatty() else WIDTH)
-    evidence, problems = gather(folders)
+    evidence, problems, notes = gather(folders)
     entries = queries.judged(claims, evidence)
     console.rule(Text(f"Claims against {', '.join(map(str, folders))}", style="bold"), align="left")
+    for note in notes:
+        console.print(Text(note, style="dim"))
     made = shown.all_of(entries, evidence)
     for table in made:
         render.show(table, console)
-    written.clear(out / folders[0].name)
-    write_tables(made, out / folders[0].name)
+    written.clear(out)
+    write_tables(made, out)
     refused = [f"{entry.claim.id} refused: {f.why}" for entry in entries for f in entry.findings if f.refused]
     for line in dict.fromkeys([*refused, *(f"left out: {problem}" for problem in problems)]):
         errors.print(Text(line))
     return 2 if refused or problems else 0
 
 
-def gather(folders: Sequence[Path]) -> tuple[Evidence, list[str]]:
-    """The records of the folders, and a line for each file that is none. Raises Usage where there are none."""
+def gather(folders: Sequence[Path]) -> tuple[Evidence, list[str], Sequence[str]]:
+    """The records of the folders as one, a line for each file that is none, and notes. Raises Usage for no records."""
     if absent := [str(folder) for folder in folders if not folder.is_dir()]:
         raise Usage(f"no such folder: {', '.join(absent)}")
     found, problems = load(folders)
-    return Evidence(found, folders), problems
+    records, notes = lint.once(frame.together(found.values()), ["key", *lint.ENVIRONMENT])
+    return Evidence(records, folders), problems, notes
 
 
 if __name__ == "__main__":

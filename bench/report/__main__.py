@@ -2,7 +2,7 @@
 
 records     folders to read; default results/runs and every folder of results/reference
 out         folder to write; default results/report
-reference   the solver that ratios are over; default otflow
+reference   the solver that ratios are over, one that there are records of; default otflow
 allow       what may differ between runs in one table, and is said in each: any of bench.report.options.NAMES, as in
             allow=threads,seeds; default nothing
 paper.venue neurips, icml, aaai, jmlr or tmlr: figures of its widths and fonts, as SVG and PGF too, macros.tex with the

@@ -2,7 +2,9 @@
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import count
 from pathlib import Path
 
 import pandas as pd
@@ -40,8 +42,11 @@ def report(options: Options) -> int:
     """Read, print and write everything."""
     console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDTH)
     read = ", ".join(map(str, options.records))
-    records, problems = load(options.records)
+    found, problems = load(options.records)
+    records = frame.together(found.values())
+    check_reference(options.reference, records["solver"].unique())
     groups = lint.groups(records, options.allow)
+    why = lint.why(groups)
     console.print(Text(f"{len(records)} records from {read}: {page.statuses(records)}\n"))
     for folder in (options.out, options.out / "tables", options.out / "figures"):
         written.clear(folder)
@@ -49,7 +54,7 @@ def report(options: Options) -> int:
     made = [group_tables(group, options, console) for group in groups]
     kernels = kernel_tables(options, console)
     judged: list[Section] = []
-    verdicts = list(claims_parts(records, options, console, judged, problems))
+    verdicts = list(claims_parts(found, options, console, judged, problems))
     data = [explore.data(group, options.reference) for group in groups]
     parts, sections = [], []
     *of_groups, of_kernels = drawn()
@@ -63,22 +68,50 @@ def report(options: Options) -> int:
         parts.append(page.Part("kernels", "Kernels", (), kernels, of_kernels.pictures))
     if options.venue:
         paper.write([*sections, *judged], options.venue, options.out)
-    show_end(lint.why(groups), problems, console)
+    show_end(why, problems, console)
     if options.venue and ".pgf" not in drawing.formats(options.venue):
         console.print(Text("No PGF figures: pdflatex, which measures their texts, is not on the path.", style="yellow"))
-    html = page.render(records, options.records, problems, lint.why(groups), tables.LEGEND, [*verdicts, *parts])
+    html = page.render(records, options.records, problems, why, tables.LEGEND, [*verdicts, *parts])
     (options.out / "index.html").write_text(html, encoding="utf-8")
     console.print(Text(f"Page, tables and figures: {options.out / 'index.html'}"))
     return 2 if problems else 0
 
 
-def load(folders: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:
-    """The records of the folders, and a line for each file that is none. Raises Usage where there are none."""
-    found, problems = frame.load(folders)
-    if found.empty:
+def load(folders: Sequence[Path]) -> tuple[dict[Path, pd.DataFrame], list[str]]:
+    """The records of each folder that has any, and a line for each file that is none. Raises Usage where none has."""
+    found: dict[Path, pd.DataFrame] = {}
+    problems: list[str] = []
+    for folder in dict.fromkeys(folders):
+        records, lines = frame.load(folder)
+        problems += lines
+        if len(records):
+            found[folder] = records
+    if not found:
         first = f" ({problems[0]})" if problems else ""
         raise Usage(f"no records in {', '.join(map(str, folders))}{first}: run `python -m bench.run` first")
     return found, problems
+
+
+def check_reference(reference: str, solvers: Iterable[str]) -> None:
+    """Raise Usage for a reference that is none of the `solvers`; the default one may be, as transports have none."""
+    if reference not in (*solvers, Options.reference):
+        raise Usage(f"no record of reference={reference}: choose from {', '.join(sorted(solvers))}")
+
+
+def names_of(folders: Collection[Path]) -> dict[Path, str]:
+    """What the files of each folder are named by: its last part, its whole path where another's last part is the same.
+
+    No two are equal.
+    """
+    last = {folder: slug(folder.absolute().name) for folder in folders}
+    times = Counter(last.values())
+    found: dict[Path, str] = {}
+    for folder, short in last.items():
+        whole = slug(str(folder))
+        name = short if times[short] == 1 else whole
+        numbered = (name if n == 1 else f"{whole}_{n}" for n in count(1))
+        found[folder] = next(name for name in numbered if name not in found.values())
+    return found
 
 
 def group_tables(group: Group, options: Options, console: Console) -> list[Table]:
@@ -100,24 +133,28 @@ def kernel_tables(options: Options, console: Console) -> list[Table]:
 
 
 def claims_parts(
-    records: pd.DataFrame, options: Options, console: Console, sections: list[Section], problems: list[str]
+    records: Mapping[Path, pd.DataFrame],
+    options: Options,
+    console: Console,
+    sections: list[Section],
+    problems: list[str],
 ) -> Iterator[page.Part]:
-    """The published claims against each folder of records, which may be of different machines; one line of it printed.
+    """The published claims against the records of each folder, as bench.claims judges them; one line of it printed.
 
     Added to `sections` too. A line is added to `problems` where the claims cannot be judged.
     """
     try:
-        known = ledger.load()
-        for folder, found in records.groupby("folder", sort=False):
-            evidence = queries.Evidence(found, [Path(str(folder))])
+        known, names = ledger.load(), names_of(records)
+        for folder, found in records.items():
+            evidence = queries.Evidence(found, [folder])
             entries = queries.judged(known, evidence)
-            made = claims.all_of(entries, evidence, f"_{Path(str(folder)).name}")
+            made = claims.all_of(entries, evidence, f"_{names[folder]}")
             write_tables(made, options.out / "tables")
             console.print(Text(f"Claims against {folder}: {claims.summary(entries)} (python -m bench.claims)"))
             title = f"Claims against {folder}"
             sections.append(Section(0, title, (), made, ()))
             told, folded = claims.of_page(entries, made)
-            yield page.Part(slug(f"claims_{folder}"), title, (), told, (), folded=folded)
+            yield page.Part(f"claims_{names[folder]}", title, (), told, (), folded=folded)
     except ledger.ClaimError as error:
         problems.append(f"claim {error}")
 

@@ -59,7 +59,7 @@ def of_group(group: Group, options: Options) -> Written:
     drawn += ranks.all_of(group, options.reference)
     drawn += transport_figures.all_of(group, pictures, options.reference)
     drawn += images.all_of(group, pictures, options.reference)
-    return _write(drawn, options, unread)
+    return _write(drawn, options, unread, group.caveats)
 
 
 def of_kernels(options: Options) -> Written:
@@ -73,14 +73,16 @@ def formats(venue: Venue | None) -> Mapping[str, Mapping[str, Any]]:
     return {suffix: how for suffix, how in chosen.items() if suffix != ".pgf" or shutil.which("pdflatex")}
 
 
-def _write(drawn: Iterable[Drawn], options: Options, unread: Sequence[str] = ()) -> Written:
-    """Each figure in its formats; for a venue in its size."""
+def _write(
+    drawn: Iterable[Drawn], options: Options, unread: Sequence[str] = (), caveats: Sequence[str] = ()
+) -> Written:
+    """Each figure in its formats, for a venue in its size; each caption with the `caveats`."""
     folder, suffixes = options.out / "figures", formats(options.venue)
     folder.mkdir(parents=True, exist_ok=True)
     named, pictures = [], []
     for one in drawn:
-        path = folder / slug(one.name)
-        named.append((path.name, one.caption))
+        path, caption = folder / slug(one.name), " ".join([one.caption, *caveats])
+        named.append((path.name, caption))
         if options.venue:
             one.figure.set_size_inches(options.venue.fitted(*one.figure.get_size_inches()))
         engine = figures.settle(one.figure)
@@ -93,5 +95,5 @@ def _write(drawn: Iterable[Drawn], options: Options, unread: Sequence[str] = ())
             written.note(path.with_suffix(suffix), *sorted(rasters))
         figures.close(one.figure)
         if not one.explored:
-            pictures.append(Picture.read(path.with_suffix(".png"), one.caption, FORMATS[".png"]["dpi"]))
+            pictures.append(Picture.read(path.with_suffix(".png"), caption, FORMATS[".png"]["dpi"]))
     return Written(named, pictures, unread)

@@ -6,10 +6,10 @@ settings), `seed`, `status`, `reason`, the environment (options.ENVIRONMENT), `n
 and dataset, as JSON), `tolerance` (of an adaptive integrator, as a power of ten; empty for others), `tuning` (what its
 settings cost to find), `budget_seconds`, `commit`, `started`, `cell` (the configuration but its seed, as JSON),
 `failed` (names of failed certificates), `test_rows` (of the whole test set; where no record tells, the most that any
-run evaluated), `family` and `dim` (of a dataset that comes in several dimensions, else its name and NaN), `curve` (a
-Curve), `subsampled` (which stored rows were left out: "10 of 50 rows of the source"; empty where none were),
-`work_precision` (of bench.accuracy: effort, seconds and error), and every metric and cost of the record under its own
-name, NaN where absent.
+run of the folder evaluated), `family` and `dim` (of a dataset that comes in several dimensions, else its name and
+NaN), `curve` (a Curve), `subsampled` (which stored rows were left out: "10 of 50 rows of the source"; empty where none
+were), `work_precision` (of bench.accuracy: effort, seconds and error), and every metric and cost of the record under
+its own name, NaN where absent.
 """
 
 import json
@@ -77,19 +77,21 @@ class Curve:
         return len(self.nll) > 1 and math.isfinite(self.best) and stats.not_converged(self.seconds, self.nll)
 
 
-def load(folders: Iterable[Path]) -> tuple[pd.DataFrame, list[str]]:
-    """The frame of all records of the folders, the first of each key, and a line for each file that is none."""
-    rows: dict[str, dict[str, Any]] = {}
-    problems: list[str] = []
-    for paths in map(record.files, folders):
-        half = len(paths) // 2
-        first = beside.begin(_rows, paths[:half], beside=beside.worth(len(paths)))
-        second = _rows(paths[half:])
-        for found, lines in (first(), second):
-            for row in found:
-                rows.setdefault(row["key"], row)
-            problems += lines
-    return _frame(list(rows.values())), [clean(line, 300) for line in problems]
+def load(folder: Path) -> tuple[pd.DataFrame, list[str]]:
+    """The frame of all records of a folder, and a line for each file that is none."""
+    paths = record.files(folder)
+    half = len(paths) // 2
+    first = beside.begin(_rows, paths[:half], beside=beside.worth(len(paths)))
+    later, more = _rows(paths[half:])
+    rows, problems = first()
+    rows += later
+    return _frame(rows), [clean(line, 300) for line in (*problems, *more)]
+
+
+def together(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
+    """The runs of all `frames`, of which one has some: of equal runs that of the earlier frame is the first."""
+    there = [frame for frame in frames if len(frame)]
+    return there[0] if len(there) == 1 else labelled(pd.concat(there))
 
 
 def _rows(paths: Sequence[Path]) -> tuple[list[dict[str, Any]], list[str]]:
@@ -186,15 +188,15 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     frame = frame.assign(**dict.fromkeys(missing, math.nan))
     most = frame["test_rows"].fillna(frame["evaluate_rows"]).groupby(frame["protocol"]).transform("max")
     frame["test_rows"] = frame["test_rows"].fillna(most)
-    whole = labelled(frame)
-    # as plain objects, and in one piece with the others: parts of the frame are taken hundreds of times
-    return whole.astype(dict.fromkeys(whole.select_dtypes("str"), object)).copy()
+    return labelled(frame)
 
 
 def labelled(frame: pd.DataFrame) -> pd.DataFrame:
     """`frame` with the `setting` and `label` of each run as they are among the runs of `frame`, in order of tables."""
     named = [_named(cell) for _, cell in frame.groupby(["dataset", "solver"])]
-    return pd.concat(named).sort_values(["dataset", "label", "seed"], ignore_index=True)
+    whole = pd.concat(named).sort_values(["dataset", "label", "seed"], ignore_index=True)
+    # as plain objects, and in one piece with the others: parts of the frame are taken hundreds of times
+    return whole.astype(dict.fromkeys(whole.select_dtypes("str"), object)).copy()
 
 
 def _named(cell: pd.DataFrame) -> pd.DataFrame:

@@ -6,7 +6,7 @@ can be overridden by name, and each table then says so.
 """
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
@@ -18,6 +18,7 @@ from bench.report.render import Table
 NEVER_RAN = ("unfit", "not_installed")  # no failure: such a solver is left out of comparisons, by name
 BASELINES = (BASELINE, "identity", "constant")  # rivals of nobody
 CULPRITS = 4  # so many keys are named
+EXAMPLES = 2  # so many of each value where parts differ
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ class Group:
     """Records whose seconds may be compared; `title` says what they share, `number` counts from 1.
 
     `problems` has a line for each record that was left out, as another of the group is of the same cell. `allowed` are
-    the options.NAMES that may differ within it all the same, which `caveats` admits to.
+    the options.NAMES that may differ within it all the same: `notes` admits to all of them, `caveats` to those of
+    ENVIRONMENT and WITHIN, which every table and caption repeats.
     """
 
     number: int
@@ -90,6 +92,26 @@ def admitted(group: Group, table: Table, part: pd.DataFrame | None = None) -> Ta
     return replace(table, notes=(*table.notes, *group.caveats, *caveats))
 
 
+def ranked_although(problems: Mapping[str, pd.DataFrame], allowed: Collection[str]) -> list[str]:
+    """A line for each of RANKED that is `allowed` and in which runs on some of the `problems` differ: on which."""
+    if not set(RANKED) & set(allowed):
+        return []
+    differ: dict[str, list[str]] = {}
+    for name, part in problems.items():
+        for mix in unfair(part):
+            if mix.name in allowed:
+                differ.setdefault(mix.name, []).append(name)
+    return [f"allow={mix}: ranked although runs differ in {mix} on {', '.join(on)}." for mix, on in differ.items()]
+
+
+def once(frame: pd.DataFrame, by: Sequence[str]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+    """The first of the records that share `by`, and a note of how many are left out; none where none is."""
+    again = frame.duplicated(list(by))
+    if not again.any():
+        return frame, ()
+    return frame[~again], (f"Counted once, as an earlier folder has them too: {again.sum()} of {len(again)} records.",)
+
+
 def _mixes_of(frame: pd.DataFrame, names: Sequence[str]) -> Iterator[Mix]:
     for name in names:
         told = frame[name] != ""
@@ -103,13 +125,31 @@ def _mixes_of(frame: pd.DataFrame, names: Sequence[str]) -> Iterator[Mix]:
 
 
 def why(found: list[Group]) -> str:
-    """The line that says why there is more than one group; empty if there is one."""
+    """The line that says why there is more than one group, with records of each value; empty if there is one."""
     if len(found) < 2:
         return ""
-    frame = pd.concat([group.frame for group in found])
-    values = {name: sorted(frame[name].unique()) for name in (*ENVIRONMENT, "budget")}
-    differ = [f"{n} ({'; '.join(v)})" for n, v in {**values, **_protocols(frame)}.items() if len(v) > 1]
+    allowed = found[0].allowed
+    told = ["key", "folder", "dataset", *ENVIRONMENT, *WITHIN]
+    frame = pd.concat([group.frame[told] for group in found], ignore_index=True)
+    if frame["folder"].nunique() > 1:  # which may have the same keys
+        frame["key"] = [f"{folder.name}/{key}" for folder, key in zip(frame["folder"], frame["key"], strict=True)]
+    names = [*ENVIRONMENT, *(["budget"] if _mixes(frame, "budget") else [])]
+    keys = {name: _keys(frame, frame[name]) for name in names if name not in allowed}
+    if "protocol" not in allowed:
+        keys |= _protocols(frame)
+    differ = [f"{name} ({_examples(of)})" for name, of in keys.items() if len(of) > 1]
     return f"Reported in {len(found)} separate parts, never compared or averaged: they differ in {', '.join(differ)}."
+
+
+def _keys(frame: pd.DataFrame, values: pd.Series) -> dict[str, list[str]]:
+    """The keys of the records of each of their `values`."""
+    return {str(value): list(keys) for value, keys in frame["key"].groupby(values)}
+
+
+def _examples(keys: Mapping[str, Sequence[str]]) -> str:
+    """Each value with a record or two: "2: 0a1b, 2c3d, …; 8: 4e5f"."""
+    more = {value: ", …" if len(those) > EXAMPLES else "" for value, those in keys.items()}
+    return "; ".join(f"{clean(v, 80)}: {', '.join(those[:EXAMPLES])}{more[v]}" for v, those in keys.items())
 
 
 def one_environment(frame: pd.DataFrame, allowed: Collection[str] = ()) -> None:
@@ -153,19 +193,22 @@ def _by_protocol(same: pd.DataFrame) -> list[pd.DataFrame]:
     return [part for _, part in same.groupby(pd.Series(ranks, index=same.index))]
 
 
-def _protocols(frame: pd.DataFrame) -> dict[str, list[str]]:
-    """The settings of validation and dataset in which runs of one problem differ, with their values."""
-    found: dict[str, set[str]] = {}
-    for _, texts in frame.groupby("dataset")["protocol"]:
-        plain = [flat(json.loads(text)) for text in texts.unique()]
-        for name in {name for fields in plain for name in fields}:
-            values = {clean(canonical(fields.get(name)), 60) for fields in plain}
-            if len(values) > 1:
-                found.setdefault(clean(name, 60), set()).update(values)
-    return {name: sorted(found[name]) for name in sorted(found)}
+def _protocols(frame: pd.DataFrame) -> dict[str, dict[str, list[str]]]:
+    """The settings of validation and dataset in which runs of one problem differ: of each value the keys."""
+    found: dict[str, dict[str, list[str]]] = {}
+    for _, part in frame.groupby("dataset"):
+        plain = {text: flat(json.loads(text)) for text in part["protocol"].unique()}
+        for name in sorted({name for fields in plain.values() for name in fields}):
+            values = {text: clean(canonical(fields.get(name)), 60) for text, fields in plain.items()}
+            if len(set(values.values())) > 1:
+                keys = found.setdefault(clean(name, 60), {})
+                for value, those in _keys(part, part["protocol"].map(values)).items():
+                    keys.setdefault(value, []).extend(those)
+    return {name: dict(sorted(found[name].items())) for name in sorted(found)}
 
 
 def _group(number: int, part: pd.DataFrame, apart: Sequence[str], allowed: tuple[str, ...]) -> Group:
+    part, counted = once(part, ["key"])
     cell = ["dataset", "label", "seed"]
     again = part[part.duplicated(cell)]
     kept = part.drop_duplicates(cell)
@@ -175,16 +218,18 @@ def _group(number: int, part: pd.DataFrame, apart: Sequence[str], allowed: tuple
     )
     names = [name for name in (*ENVIRONMENT, *WITHIN) if name in allowed]
     caveats = tuple(f"allow={mix.name}: these runs differ in {mix}." for mix in _mixes_of(kept, names))
-    return Group(number, _title(kept), kept, _notes(kept, apart), problems, allowed, caveats)
+    ranked = ranked_although({str(name): runs for name, runs in kept.groupby("dataset")}, allowed)
+    notes = (*_notes(kept, apart), *counted, *caveats, *ranked)
+    return Group(number, _title(kept), kept, notes, problems, allowed, caveats)
 
 
 def _title(part: pd.DataFrame) -> str:
-    first = part.iloc[0]
+    told = {name: " or ".join(sorted(part[name].unique())) for name in ENVIRONMENT}
     budgets = "; ".join(sorted(part["budget"].unique()))
-    allocator = "" if first["allocator"] == "default" else f", allocator {first['allocator']}"
+    allocator = "" if told["allocator"] == "default" else f", allocator {told['allocator']}"
     return (
-        f"{first['device']}, {first['cpu']}, threads {first['threads']}, {first['dtype']}, torch {first['torch']}, "
-        f"launcher {first['launcher']}, slots {first['slots']}{allocator}; budget {budgets}"
+        f"{told['device']}, {told['cpu']}, threads {told['threads']}, {told['dtype']}, torch {told['torch']}, "
+        f"launcher {told['launcher']}, slots {told['slots']}{allocator}; budget {budgets}"
     )
 
 

@@ -41,11 +41,11 @@ def parse(arguments: Sequence[str]) -> Options:
     venue = given.get("paper.venue")
     if venue is not None and venue not in VENUES:
         raise Usage(f"no venue {venue}: choose paper.venue from {', '.join(VENUES)}")
-    folders = tuple(Path(p) for p in given["records"].split(",")) if "records" in given else default_folders()
+    folders = tuple(dict.fromkeys(map(Path, given["records"].split(",")))) if "records" in given else default_folders()
     if missing := [str(f) for f in folders if not f.is_dir()]:
         raise Usage(f"no such folder: {', '.join(missing)}")
     chosen = {"out": Path(given["out"])} if "out" in given else {}
-    reference, asked = given.get("reference", "otflow"), VENUES[venue] if venue else None
+    reference, asked = given.get("reference", Options.reference), VENUES[venue] if venue else None
     return Options(folders, reference=reference, allow=allow, venue=asked, **chosen)
 
 

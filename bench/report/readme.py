@@ -62,7 +62,7 @@ def documents() -> list[Path]:
 
 def committed(folder: str) -> pd.DataFrame:
     """The records of a folder of REFERENCES. Raises Usage where it is not there, or one of them is none."""
-    found, problems = gather([REFERENCES / folder])
+    found, problems, _ = gather([REFERENCES / folder])
     if problems:
         raise Usage(problems[0])
     return found.frame

@@ -22,7 +22,7 @@ class Standing:
     """Median seconds to q (solvers, problems): inf where a run does not reach it, or a failed certificate voids it.
 
     `absent` are solvers that did not run all of the problems, `refused` problems on which none may be ranked, with the
-    reason, `caveats` what is owed to overrides.
+    reason, `caveats` in what runs differ that are ranked all the same.
     """
 
     solvers: Sequence[str]
@@ -70,7 +70,7 @@ def of(group: Group, reference: str) -> Standing | None:
         np.array(columns).T,
         sorted(judged - solvers),
         [f"{name} ({why})" for name, why in refused.items()],
-        _caveats(group, ranked),
+        lint.ranked_although(ranked, group.allowed),
     )
 
 
@@ -110,13 +110,3 @@ def _seconds(runs: pd.DataFrame, goal: Target | None, part: pd.DataFrame) -> flo
         return np.inf
     found = tables.times(best, goal.q, part)
     return float(np.median(found.seconds)) if found.reached.all() else np.inf
-
-
-def _caveats(group: Group, ranked: Mapping[str, pd.DataFrame]) -> list[str]:
-    """The group's, and in what runs differ on the `ranked` problems."""
-    differ: dict[str, list[str]] = {}
-    for name, part in ranked.items():
-        for mix in lint.unfair(part):
-            differ.setdefault(mix.name, []).append(name)
-    told = [f"allow={mix}: ranked although runs differ in {mix} on {', '.join(on)}." for mix, on in differ.items()]
-    return [*group.caveats, *told]

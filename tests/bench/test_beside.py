@@ -65,12 +65,12 @@ def test_a_killed_process_is_lost() -> None:
 
 @forked
 def test_frames_read_by_two_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    folders = [fake.store(tmp_path / "a", fake.sweep(3)), fake.store(tmp_path / "b", fake.sweep(2))]
-    (folders[0] / "torn.json").write_text("{")
-    (folders[0] / "0.json").write_text("{")
-    wanted, lines = frame.load(folders)
+    folder = fake.store(tmp_path / "a", fake.sweep(3))
+    (folder / "torn.json").write_text("{")
+    (folder / "0.json").write_text("{")
+    wanted, lines = frame.load(folder)
     monkeypatch.setattr(beside, "worth", lambda records: True)
-    found, told = frame.load(folders)
+    found, told = frame.load(folder)
     assert told == lines
     assert len(lines) == 2
     plain = [name for name in wanted if name not in ("curve", "fields")]

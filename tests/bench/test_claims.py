@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
+from rich.console import Console
 
 from bench import claims, gradient_error, ledger, queries, record, stats
 from bench.ledger import (
@@ -36,6 +37,8 @@ from bench.queries import BY_HAND, Beside, Compare, Evidence, Value, built
 from bench.record import Record
 from bench.report import claims as shown
 from bench.report import frame
+from bench.report.build import claims_parts, load, names_of
+from bench.report.options import Options
 from bench.report.published import PAPER
 from bench.report.render import Table
 from bench.run import build, lenient
@@ -819,6 +822,34 @@ def test_the_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFix
     assert "python -m bench.run -m suite=toy" in printed
     for suffix in ("md", "tex", "csv"):
         assert "only 2 of 6 problems" in (tmp_path / "out" / "records" / f"claims.{suffix}").read_text()
+
+
+def test_the_report_judges_each_folder_as_the_command_does(tmp_path: Path) -> None:
+    """Although another machine's folder of the same name has the same keys, and settings and metrics of its own."""
+    here = [*pairs({"8gaussians": (8.0, 1.0), "moons": (8.0, 4.0)}), make("enot", metrics={"new": 1.0})]
+    here += [run("otflow", "moons", seed, 9.0, settings={"width": 8}) for seed in range(3)]
+    there = pairs({"8gaussians": (6.0, 2.0), "moons": (9.0, 3.0)}, env={"cpu": "Other CPU"})
+    folders = [store(tmp_path / name / "runs", records) for name, records in (("a", here), ("b", there))]
+    found, problems = load(folders)
+    out = tmp_path / "report"
+    parts = list(claims_parts(found, Options(tuple(folders), out), Console(quiet=True), [], problems))
+    assert problems == []
+    assert len({part.name for part in parts}) == 2
+    for folder, name in names_of(folders).items():
+        assert claims.main([f"records={folder}", f"out={tmp_path / name}"]) == 0
+        for table in ("claims", "headline"):
+            wanted = (tmp_path / name / "runs" / f"{table}.csv").read_text()
+            assert (out / "tables" / f"{table}_{name}.csv").read_text() == wanted
+
+
+def test_a_record_that_two_folders_have_counts_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    records = pairs({"8gaussians": (8.0, 1.0), "moons": (8.0, 4.0)})
+    folders = [store(tmp_path / name, records) for name in "ab"]
+    for name, given in (("one", folders[:1]), ("two", folders)):
+        assert claims.main([f"records={','.join(map(str, given))}", f"out={tmp_path / name}"]) == 0
+    assert (tmp_path / "two/a/claims.csv").read_text() == (tmp_path / "one/a/claims.csv").read_text()
+    note = "Counted once, as an earlier folder has them too: 12 of 24 records."
+    assert capsys.readouterr().out.count(note) == 1
 
 
 @pytest.mark.parametrize("mixed", [True, False])

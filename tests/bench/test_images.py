@@ -51,7 +51,7 @@ def test_a_figure_for_a_problem_of_images_and_none_of_the_plane(tmp_path, proble
     fake.store(tmp_path, records, pictures=True)
     for one in records[:2]:
         pictures.save(tmp_path / f"{one['key']}.npz", problem, Transport(inverse=lambda z: z), rng)
-    (group,) = lint.groups(frame.load([tmp_path])[0])
+    (group,) = lint.groups(frame.load(tmp_path)[0])
     pictured, problems = shown.pictures_of(group.frame, "otflow")
     assert problems == []
     (drawn,) = images.all_of(group, pictured, "otflow")

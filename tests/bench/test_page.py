@@ -172,9 +172,9 @@ def test_odd_records_make_a_page_that_says_so(odd, tmp_path, capsys):
 
 def test_claims_that_are_measured_come_before_the_fold(tmp_path):
     folder = fake.store(tmp_path / "runs", pairs({name: (24.0, 2.0) for name in SIX}))
-    records, _ = frame.load([folder])
+    records, _ = frame.load(folder)
     sections = []
-    parts = list(claims_parts(records, Options((folder,), tmp_path), Console(quiet=True), sections, []))
+    parts = list(claims_parts({folder: records}, Options((folder,), tmp_path), Console(quiet=True), sections, []))
     html = page.render(records, [folder], [], "", [], parts)
     above, fold = html[html.index("<section") :].split("<details", 1)
     told, folded = ({*re.findall(r'<th scope="row">([A-Z]\d)', text)} for text in (above, fold))

@@ -17,8 +17,9 @@ from rich.console import Console
 from scipy.stats import ttest_ind
 
 from bench import names, record, stats
-from bench.report import explore, figures, frame, gallery, lint, quality, render, shown, tables, written
+from bench.report import build, drawing, explore, figures, frame, gallery, lint, quality, render, shown, tables, written
 from bench.report.__main__ import main
+from bench.report.options import Options, parse
 from bench.report.render import slug
 from tests.bench import fake_records as fake
 
@@ -120,7 +121,26 @@ def test_environments_and_budgets_are_reported_apart_and_never_mixed(change):
     found = lint.groups(mixed)
     assert [len(g.frame) for g in found] == [3, 1]
     changed = next(iter(next(iter(change.values())))).replace("versions", "torch")
-    assert re.search(rf"differ in {changed}\b", lint.why(found))
+    why = lint.why(found)
+    assert re.search(rf"differ in {changed}\b", why)
+    assert records[-1]["key"] in why
+
+
+def test_where_parts_differ_a_record_or_two_of_each_value_are_named():
+    """And only what parts it: budgets differ between problems, threads are allowed to."""
+    records = [fake.make(seed=seed) for seed in range(3)]
+    records += [fake.make("ffjord", "moons", config={"budget": {"seconds": 9}}), fake.make("rnode", env={"threads": 8})]
+    records += [odd := fake.make("ffjord", env={"cpu": "Other CPU"})]
+    first, second, *_ = (one["key"] for one in records)
+    told = f"cpu (Fake CPU 3000: {first}, {second}, …; Other CPU: {odd['key']})"
+    line = lint.why(lint.groups(frame.of(records), ["threads"]))
+    assert line == f"Reported in 2 separate parts, never compared or averaged: they differ in {told}."
+
+
+def test_records_of_one_key_in_two_folders_are_told_apart():
+    there = [frame.of([fake.make(env={"cpu": cpu})], Path(cpu)) for cpu in "ab"]
+    key = fake.make()["key"]
+    assert f"cpu (a: a/{key}; b: b/{key})" in lint.why(lint.groups(frame.together(there)))
 
 
 UNFAIR = {
@@ -150,6 +170,9 @@ def test_what_is_unfair_is_shown_but_not_ranked_and_the_culprits_named(name):
     assert cells(allowed)["otflow"]["seconds to q"].best
     assert any(n.startswith(f"allow={name}: ranked although") for n in allowed.notes)
     assert f"allow={name}" in render.latex(allowed)
+    told = f"allow={name}: ranked although runs differ in {name} on 8gaussians."
+    assert told in group(records, name).notes, "which stand above what the page computes"
+    assert told not in group(records, *(other for other in UNFAIR if other != name)).notes
 
 
 def test_what_goes_with_what_is_ranked():
@@ -173,23 +196,36 @@ def test_solvers_of_other_tolerance_are_not_compared_until_allowed():
 
 
 @pytest.mark.parametrize(
-    ("name", "change"),
+    ("name", "change", "title"),
     [
-        ("threads", {"env": {"threads": 8}}),
-        ("dtype", {"config": {"dtype": "float64"}}),
-        ("budget", {"config": {"budget": {"seconds": 30.0}}}),
-        ("protocol", {"config": {"validation": {"rows": 2000, "spacing": 0.05}}}),
+        ("threads", {"env": {"threads": 8}}, "threads 2 or 8,"),
+        ("dtype", {"config": {"dtype": "float64"}}, "float32 or float64,"),
+        ("allocator", {"env": {"allocator": {"A": "1"}}}, "allocator A=1 or default;"),
+        ("budget", {"config": {"budget": {"seconds": 30.0}}}, "budget 30 seconds; 60 seconds"),
+        ("protocol", {"config": {"validation": {"rows": 2000, "spacing": 0.05}}}, ""),
     ],
 )
-def test_an_override_mixes_and_each_caption_says_so(name, change):
+def test_an_override_mixes_and_each_table_says_so_and_the_title_misreports_nothing(name, change, title):
     records = [*fake.sweep(1, ["moons"]), odd := fake.make("ffjord", "moons", 7, **change)]
     (only,) = lint.groups(frame.of(records), [name])
     assert len(only.frame) == 4
+    assert title in only.title
+    assert set(only.caveats) <= set(only.notes), "which stand above what the page computes"
     for table in tables.all_of(only, "otflow"):
         if table.name != "failures":
             (caveat,) = (n for n in table.notes if n.startswith(f"allow={name}: these runs differ"))
             assert odd["key"] in caveat
             assert "ffjord" in caveat
+
+
+def test_each_caption_of_a_figure_says_once_what_is_mixed(tmp_path):
+    records = [*fake.sweep(1, ["moons", "8gaussians"]), fake.make("ffjord", "moons", 7, env={"threads": 8})]
+    (only,) = lint.groups(frame.of(records), ["threads", "seeds"])
+    (caveat,) = only.caveats
+    with plt.rc_context():
+        made = drawing.of_group(only, Options((tmp_path,), tmp_path / "out"))
+    assert {name for name, _ in made.named} == {"quality", "ranks", "profiles"}
+    assert [caption.count(caveat) for _, caption in made.named] == [1, 1, 1]
 
 
 def test_budgets_may_differ_between_problems():
@@ -472,7 +508,8 @@ def test_protocols_differ_between_problems_but_not_within_one_and_each_part_says
     records = [*fake.sweep(1, ["moons", "digits"]), fake.make("ffjord", "moons", config=rows)]
     most, least = lint.groups(frame.of(records))
     assert [len(most.frame), len(least.frame)] == [6, 1]
-    assert "validation.rows (1000; 2000)" in lint.why([most, least])
+    named = f"validation.rows (1000: [0-9a-f]{{16}}, [0-9a-f]{{16}}, …; 2000: {records[-1]['key']})"
+    assert re.search(named.replace("(", r"\(").replace(")", r"\)"), lint.why([most, least]))
     assert "Here validation.rows is 2000." in least.notes
 
 
@@ -494,6 +531,37 @@ def test_of_two_records_of_one_cell_the_first_counts_and_the_other_is_named():
     (problem,) = found.problems
     assert other["key"] in problem
     assert "8gaussians otflow seed 0" in problem
+
+
+def test_a_record_that_two_folders_have_of_one_environment_counts_once_from_the_first():
+    """Whatever else they hold, and although the killed one does not tell its environment; it is no problem."""
+    ran = [fake.make(seed=seed, metrics={"nll": 1.0}) for seed in (1, 2)]
+    first = [*ran, lost("otflow", 3, threads=2)]
+    later = [fake.make(seed=seed, metrics={"nll": 9.0}) for seed in (2, 0)]
+    later.append(fake.make(seed=3, config={"device": "cuda"}))
+    folders = [frame.of(records, Path(name)) for name, records in (("z", first), ("a", later))]
+    (only,) = lint.groups(frame.together(folders))
+    assert only.frame[["seed", "nll", "status"]].fillna(0).to_numpy().tolist() == [
+        *([0, 9.0, "ok"], [1, 1.0, "ok"], [2, 1.0, "ok"], [3, 0, "timeout"]),
+    ]
+    assert "Counted once, as an earlier folder has them too: 2 of 6 records." in only.notes
+    assert not only.problems
+
+
+def test_records_of_two_machines_are_all_there_until_they_may_be_mixed():
+    folders = [frame.of(three("otflow", [1, 2, 3], env={"cpu": cpu}), Path(cpu)) for cpu in "ab"]
+    both = frame.together(folders)
+    assert [len(part.frame) for part in lint.groups(both)] == [3, 3]
+    (mixed,) = lint.groups(both, ["cpu"])
+    assert mixed.frame["cpu"].tolist() == ["a"] * 3
+    assert not mixed.problems
+
+
+def test_together_settings_have_letters_that_each_folder_alone_does_not_need():
+    folders = [frame.of([fake.make(settings={"width": width})]) for width in (8, 16)]
+    assert set(frame.together(folders)["label"]) == {"otflow (a)", "otflow (b)"}
+    assert [set(one["label"]) for one in folders] == [{"otflow"}, {"otflow"}]
+    assert frame.together([pd.DataFrame(), folders[0]]) is folders[0], "no second copy of ten thousand rows"
 
 
 def lost(solver, seed, **env):
@@ -613,7 +681,7 @@ def test_no_picture_ends_the_report(error, tmp_path, monkeypatch):
 
     fake.store(tmp_path, [fake.make()], pictures=True)
     monkeypatch.setattr(shown.pictures, "load", load)
-    (only,) = lint.groups(frame.load([tmp_path])[0])
+    (only,) = lint.groups(frame.load(tmp_path)[0])
     _, problems = shown.pictures_of(only.frame, "otflow")
     assert len(problems) == 1
     assert "torn" in problems[0]
@@ -622,7 +690,7 @@ def test_no_picture_ends_the_report(error, tmp_path, monkeypatch):
 def test_a_dollar_in_a_name_is_no_mathematics(tmp_path):
     name = r"$\nosuch$"
     fake.store(tmp_path, [fake.make(dataset=name), fake.make("$x_{$", dataset=name)])
-    (only,) = lint.groups(frame.load([tmp_path])[0])
+    (only,) = lint.groups(frame.load(tmp_path)[0])
     picture = tmp_path / "x.npz"
     fake.picture(picture, 0.3)
     arrays = shown.pictures.load(picture)
@@ -786,10 +854,33 @@ def test_by_default_runs_and_references_are_read(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fake.store(tmp_path / "results/runs", [fake.make()])
     fake.store(tmp_path / "results/reference/laptop", [fake.make("ffjord"), fake.make()])
+    fake.store(tmp_path / "results/reference/other", [fake.make(env={"cpu": "Other CPU"})])
     code, printed, _ = run(capsys)
     assert code == 0
-    assert "2 records from results/runs, results/reference/laptop" in printed
-    assert (tmp_path / "results/report/index.html").exists()
+    assert "4 records from results/runs, results/reference/laptop, results/reference/other" in printed
+    assert "Counted once, as an earlier folder has them too: 1 of 3 records." in printed
+    html = (tmp_path / "results/report/index.html").read_text()
+    assert re.findall(r"<h2[^>]*>cpu, ([^,]*)", html) == ["Fake CPU 3000", "Other CPU"]
+
+
+def test_a_reference_without_records_is_one_line_and_nothing_is_written(tmp_path, capsys):
+    fake.store(tmp_path / "runs", [fake.make(), fake.make("ffjord")])
+    out = tmp_path / "out"
+    code, printed, error = run(capsys, f"records={tmp_path / 'runs'}", f"out={out}", "reference=otfow")
+    assert (code, printed) == (1, "")
+    assert error == "bench.report: no record of reference=otfow: choose from ffjord, otflow\n"
+    assert not out.exists()
+    build.check_reference("otflow", ["exact", "sinkhorn"])  # nobody asked for it
+
+
+def test_a_folder_that_is_named_twice_is_read_once(tmp_path):
+    assert parse([f"records={tmp_path},{tmp_path}/"]).records == (tmp_path,)
+
+
+def test_files_of_folders_are_named_apart():
+    folders = [Path(name) for name in ("a/runs", "b/runs", "a-runs", "results/reference/epyc")]
+    assert list(build.names_of(folders).values()) == ["a-runs", "b-runs", "a-runs_2", "epyc"]
+    assert list(build.names_of(folders[1:]).values()) == ["runs", "a-runs", "epyc"]
 
 
 def test_help(capsys):
