@@ -861,6 +861,8 @@ def test_by_default_runs_and_references_are_read(tmp_path, capsys, monkeypatch):
     assert "Counted once, as an earlier folder has them too: 1 of 3 records." in printed
     html = (tmp_path / "results/report/index.html").read_text()
     assert re.findall(r"<h2[^>]*>cpu, ([^,]*)", html) == ["Fake CPU 3000", "Other CPU"]
+    judged = {path.stem for path in (tmp_path / "results/report/tables").glob("claims_*.csv")}
+    assert judged == {"claims_runs", "claims_laptop", "claims_other"}
 
 
 def test_a_reference_without_records_is_one_line_and_nothing_is_written(tmp_path, capsys):
