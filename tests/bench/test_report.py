@@ -727,7 +727,7 @@ def test_the_command_writes_page_tables_and_figures(tmp_path, capsys):
     names = {p.name for p in (out / "figures").glob("[!.]*")}
     assert names == {f"{n}.{s}" for n in ("quality", "gallery_8gaussians") for s in ("pdf", "png")}
     html = (out / "index.html").read_text()
-    assert html.count("data:image/png;base64,") == 1  # it draws quality against time itself
+    assert html.count("data:image/webp;base64,") == 1  # it draws quality against time itself
     assert not re.search(r'(src|href)="(?!data:|#)', html)  # self-contained
 
 
