@@ -319,7 +319,7 @@ def cells_of(runs: Runs, quantity: Quantity, reached: Mapping[str, bool], fair: 
     if not quantity.ranked or not fair:
         return cells
     ranked = [not quantity.timed or reached[label] for label in runs]
-    return _bold(cells, ranked, [len(v) == _tried(rows) for v, rows in zip(values, runs.values(), strict=True)])
+    return _bold(cells, ranked, [len(v) == len(ran(rows)) for v, rows in zip(values, runs.values(), strict=True)])
 
 
 def columns_of(
@@ -337,10 +337,6 @@ def columns_of(
             columns[f"{quantity.heading}\n(published)"], found = known(quantity.heading, solvers_of(runs))
             sources += found
     return filled(columns), list(dict.fromkeys(sources))
-
-
-def _tried(runs: pd.DataFrame) -> int:
-    return sum(status not in lint.NEVER_RAN for status in runs["status"])
 
 
 def cell_of(runs: pd.DataFrame, quantity: Quantity) -> Cell:
