@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 from rich.console import Console
@@ -17,7 +18,7 @@ from bench.report import (
     beside,
     claims,
     convergence,
-    drawing,
+    equal_accuracy,
     experiments,
     explore,
     frame,
@@ -27,13 +28,16 @@ from bench.report import (
     render,
     tables,
     transport,
-    work_precision,
     written,
 )
 from bench.report.lint import Group
 from bench.report.options import Options
 from bench.report.paper import Section
 from bench.report.render import Table, slug
+from bench.report.venues import formats
+
+if TYPE_CHECKING:
+    from bench.report.drawing import Written
 
 WIDTH = 110  # columns, where the output is not a terminal
 
@@ -50,7 +54,7 @@ def report(options: Options) -> int:
     console.print(Text(f"{len(records)} records from {read}: {page.statuses(records)}\n"))
     for folder in (options.out, options.out / "tables", options.out / "figures"):
         written.clear(folder)
-    drawn = beside.begin(drawing.all_of, groups, options, beside=beside.worth(len(records)))
+    drawn = beside.begin(draw, groups, options, beside=beside.worth(len(records)))
     made = [group_tables(group, options, console) for group in groups]
     kernels = kernel_tables(options, console)
     judged: list[Section] = []
@@ -69,7 +73,7 @@ def report(options: Options) -> int:
     if options.venue:
         paper.write([*sections, *judged], options.venue, options.out)
     show_end(why, problems, console)
-    if options.venue and ".pgf" not in drawing.formats(options.venue):
+    if options.venue and ".pgf" not in formats(options.venue):
         console.print(Text("No PGF figures: pdflatex, which measures their texts, is not on the path.", style="yellow"))
     html = page.render(records, options.records, problems, why, tables.LEGEND, [*verdicts, *parts])
     (options.out / "index.html").write_text(html, encoding="utf-8")
@@ -117,7 +121,7 @@ def names_of(folders: Collection[Path]) -> dict[Path, str]:
 def group_tables(group: Group, options: Options, console: Console) -> list[Table]:
     """The tables of one group, printed under its environment and written."""
     made = [*tables.all_of(group, options.reference), *transport.all_of(group, options.reference)]
-    made += [*work_precision.equal_accuracy(group, options.reference), *convergence.all_of(group)]
+    made += [*equal_accuracy.all_of(group, options.reference), *convergence.all_of(group)]
     show_group(group, made, console)
     write_tables(made, options.out / "tables")
     return made
@@ -157,6 +161,13 @@ def claims_parts(
             yield page.Part(f"claims_{names[folder]}", title, (), told, (), folded=folded)
     except ledger.ClaimError as error:
         problems.append(f"claim {error}")
+
+
+def draw(groups: Sequence[Group], options: Options) -> "list[Written]":
+    """The figures, as drawing.all_of has them: its imports take a second, which the process beside this one spends."""
+    from bench.report import drawing
+
+    return drawing.all_of(groups, options)
 
 
 def show_group(group: Group, made: Sequence[Table], console: Console) -> None:

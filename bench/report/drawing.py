@@ -1,15 +1,13 @@
 """Draw the figures of the report and write their files."""
 
-import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from bench.report import (
-    experiments,
     figures,
     gallery,
     images,
+    kernels,
     marginals,
     quality,
     ranks,
@@ -23,14 +21,7 @@ from bench.report.lint import Group
 from bench.report.options import Options
 from bench.report.page import Picture
 from bench.report.render import slug
-from bench.report.venues import Venue
-
-# no dates: the same records give the same file
-FORMATS: Mapping[str, Mapping[str, Any]] = {
-    ".pdf": {"dpi": 300, "metadata": {"CreationDate": None}},
-    ".png": {"dpi": 200},
-}
-OF_PAPERS: Mapping[str, Mapping[str, Any]] = {".svg": {"dpi": 300, "metadata": {"Date": None}}, ".pgf": {"dpi": 300}}
+from bench.report.venues import FORMATS, formats
 
 
 @dataclass(frozen=True)
@@ -64,13 +55,7 @@ def of_group(group: Group, options: Options) -> Written:
 
 def of_kernels(options: Options) -> Written:
     """Draw and write the figures of the experiments on kernels, where any were made."""
-    return _write(experiments.figures(options.records), options)
-
-
-def formats(venue: Venue | None) -> Mapping[str, Mapping[str, Any]]:
-    """How figures are written, by suffix: for a venue OF_PAPERS too, .pgf where there is a LaTeX to measure it."""
-    chosen = {**FORMATS, **(OF_PAPERS if venue else {})}
-    return {suffix: how for suffix, how in chosen.items() if suffix != ".pgf" or shutil.which("pdflatex")}
+    return _write(kernels.all_of(options.records), options)
 
 
 def _write(

@@ -3,13 +3,15 @@ left under results/ and, committed, in the folders of results/reference.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from bench.report import convergence, kernels
-from bench.report.figures import Drawn
+from bench.report import convergence
 from bench.report.render import Cell, Table
+
+Found = Mapping[str, Any]  # what one of them measured
 
 
 @dataclass(frozen=True)
@@ -47,7 +49,7 @@ def folders(records: Sequence[Path]) -> Iterator[tuple[Experiment, Path]]:
                 yield experiment, inside
 
 
-def found(records: Sequence[Path]) -> Iterator[tuple[Experiment, Path, kernels.Found]]:
+def found(records: Sequence[Path]) -> Iterator[tuple[Experiment, Path, Found]]:
     """What they left. A file that is not theirs is passed over."""
     for experiment, folder in folders(records):
         for path in sorted(folder.glob("*.json")):
@@ -55,19 +57,6 @@ def found(records: Sequence[Path]) -> Iterator[tuple[Experiment, Path, kernels.F
                 yield experiment, path, json.loads(path.read_text())
             except (OSError, ValueError):
                 continue
-
-
-def figures(records: Sequence[Path]) -> list[Drawn]:
-    """The figures of the experiments beside `records`, drawn from what was measured."""
-    drawn = []
-    for experiment, path, measured in found(records):
-        try:
-            figure = kernels.DRAW[experiment.name](measured)
-        except (KeyError, TypeError, ValueError, AttributeError, StopIteration):
-            continue
-        name = f"{experiment.name}-{machine(path)}-{path.stem}"
-        drawn.append(Drawn(name, figure, f"{experiment.caption} ({machine(path)}, {path.stem})"))
-    return drawn
 
 
 def machine(path: Path) -> str:

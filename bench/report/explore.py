@@ -18,10 +18,10 @@ import pandas as pd
 
 from bench import stats
 from bench.report import tables
-from bench.report.figures import style
 from bench.report.frame import BASELINE, Curve, by_reference
 from bench.report.lint import NEVER_RAN, Group
 from bench.report.standing import mixed
+from bench.report.styles import style
 from bench.rerun import words
 
 POINTS = 48  # of a curve that is drawn

@@ -1,6 +1,5 @@
-"""What all figures share: the look of solvers, sizes and fonts."""
+"""What all figures share: sizes and fonts."""
 
-import zlib
 from dataclasses import dataclass
 
 import matplotlib as mpl
@@ -14,7 +13,6 @@ from matplotlib.layout_engine import LayoutEngine
 from matplotlib.text import Text
 from matplotlib.ticker import FixedFormatter, FixedLocator
 
-from bench.report.frame import BASELINE
 from bench.report.render import tex
 from bench.report.venues import TEXT, Venue
 
@@ -41,37 +39,6 @@ RC = {
     "ytick.minor.size": 0,
 }
 
-# seaborn's "colorblind" without its grey, which is what is void or published, and what is too light or too brown
-PALETTE = ("#0173B2", "#D55E00", "#029E73", "#CC78BC", "#DE8F05", "#56B4E9")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-LINES = ("-", "--", "-.")
-SOLVERS = [
-    "otflow",
-    "ffjord",
-    "rnode",
-    "otcfm",
-    "cfm",
-    "maf",
-    "nsf",
-    "exact",
-    "sinkhorn",
-    "neural_hjb",
-    "eulerian",
-    "enot",
-    "identity",
-    "constant",
-    "otflow_warm",
-]
-
-
-@dataclass(frozen=True)
-class Style:
-    """How a solver looks in every figure."""
-
-    colour: str
-    marker: str
-    line: str
-
 
 @dataclass(frozen=True)
 class Drawn:
@@ -81,14 +48,6 @@ class Drawn:
     figure: Figure
     caption: str
     explored: bool = False  # the page draws it itself, and better
-
-
-def style(solver: str) -> Style:
-    """The same colour, marker and line for a solver in all figures of all reports."""
-    if solver == BASELINE:
-        return Style("#000000", "*", ":")
-    i = SOLVERS.index(solver) if solver in SOLVERS else zlib.crc32(solver.encode())
-    return Style(PALETTE[i % 6], MARKERS[i % 7], LINES[i % 3])
 
 
 def use_theme(venue: Venue | None = None) -> None:

@@ -64,7 +64,7 @@ class Curve:
     @cached_property
     def best(self) -> float:
         """The lowest NLL; NaN if there is none."""
-        return float(np.nanmin(self.nll)) if np.isfinite(self.nll).any() else math.nan
+        return float(np.fmin.reduce(self.nll, initial=math.nan))
 
     @cached_property
     def stairs(self) -> stats.Stairs:
@@ -76,16 +76,20 @@ class Curve:
         """Whether it was not converged; never of a solver of one step, which has no more to gain."""
         return len(self.nll) > 1 and math.isfinite(self.best) and stats.not_converged(self.seconds, self.nll)
 
+    def look(self) -> None:
+        """Find all of these at once: in the process that reads a record, not in each that asks."""
+        for name in ("best", "stairs", "still_gains"):
+            getattr(self, name)
+
 
 def load(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     """The frame of all records of a folder, and a line for each file that is none."""
     paths = record.files(folder)
     half = len(paths) // 2
-    first = beside.begin(_rows, paths[:half], beside=beside.worth(len(paths)))
-    later, more = _rows(paths[half:])
+    first = beside.begin(_read, paths[:half], beside=beside.worth(len(paths)))
+    later, more = _read(paths[half:])
     rows, problems = first()
-    rows += later
-    return _frame(rows), [clean(line, 300) for line in (*problems, *more)]
+    return _frame([rows, later]), [clean(line, 300) for line in (*problems, *more)]
 
 
 def together(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
@@ -94,7 +98,7 @@ def together(frames: Iterable[pd.DataFrame]) -> pd.DataFrame:
     return there[0] if len(there) == 1 else labelled(pd.concat(there))
 
 
-def _rows(paths: Sequence[Path]) -> tuple[list[dict[str, Any]], list[str]]:
+def _read(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:
     """A row for each record of `paths`, all of one folder, and a line for each file that is none."""
     rows: list[dict[str, Any]] = []
     problems: list[str] = []
@@ -104,12 +108,14 @@ def _rows(paths: Sequence[Path]) -> tuple[list[dict[str, Any]], list[str]]:
             rows.append(_row(one, folder))
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             problems.append(f"{folder / one['key']}.json: not a record (config or env: {error!r})")
-    return rows, problems
+        else:
+            rows[-1]["curve"].look()
+    return pd.DataFrame(rows), problems
 
 
 def of(records: Iterable[Record], folder: Path = Path()) -> pd.DataFrame:
     """The frame of records in memory."""
-    return _frame([_row(one, folder) for one in records])
+    return _frame([pd.DataFrame([_row(one, folder) for one in records])])
 
 
 def clean(text: object, limit: int = 200) -> str:
@@ -180,10 +186,11 @@ def _configured(cell: str) -> Mapping[str, Any]:
     }
 
 
-def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
-    if not rows:
+def _frame(parts: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    there = [part for part in parts if len(part)]
+    if not there:
         return pd.DataFrame()
-    frame = pd.DataFrame(rows)
+    frame = pd.concat(there, ignore_index=True)
     missing = [name for name in (*METRICS, *COSTS) if name not in frame]
     frame = frame.assign(**dict.fromkeys(missing, math.nan))
     most = frame["test_rows"].fillna(frame["evaluate_rows"]).groupby(frame["protocol"]).transform("max")
@@ -222,8 +229,11 @@ def curve(trace: Sequence[Any]) -> Curve:
     except KeyError:  # an entry that lacks one
         found = [entry.get(name) for name in CURVE for entry in entries]
     points = _numbers(found).reshape(3, -1)
-    points = points[:, np.isfinite(points[:2]).all(0)]
-    return Curve(*points[:, np.argsort(points[1], kind="stable")])
+    if not (known := np.isfinite(points[:2])).all():
+        points = points[:, known.all(0)]
+    if (points[1, 1:] < points[1, :-1]).any():
+        points = points[:, np.argsort(points[1], kind="stable")]
+    return Curve(*points)
 
 
 def _subsampled(trace: Sequence[Any]) -> str:
@@ -270,7 +280,8 @@ def _numbers(values: list[Any]) -> np.ndarray:
     if set(map(type, values)) <= {float, int}:
         with suppress(OverflowError):  # a whole number that no float can hold
             found = np.array(values, dtype=float)
-            return np.where(np.abs(found) <= 1e300, found, math.nan)
+            found[np.abs(found) > 1e300] = math.nan
+            return found
     return np.array([_number(value) for value in values], dtype=float)
 
 

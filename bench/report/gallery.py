@@ -7,11 +7,12 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from bench.pictures import Arrays
-from bench.report.figures import PALETTE, Drawn
+from bench.report.figures import Drawn
 from bench.report.frame import by_reference
 from bench.report.lint import Group
 from bench.report.panels import NOT_GIVEN, OUTSIDE, Column, blank, frame_to, grid, image, named, points, present
 from bench.report.shown import Shown
+from bench.report.styles import PALETTE
 
 SHARED = ("box", "test", "truth", "target", "target_box", "target_points")  # arrays that all solvers on a problem share
 

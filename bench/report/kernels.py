@@ -4,7 +4,7 @@ From the JSON that `bench.trace`, `bench.scaling` and `bench.gradient_error` wri
 """
 
 import csv
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bench.report import experiments
 from bench.report.axes import logarithmic, small
-from bench.report.figures import PALETTE, RC
+from bench.report.experiments import Found
+from bench.report.figures import RC, Drawn
 from bench.report.published import PAPER
+from bench.report.styles import PALETTE
 
 PUBLISHED = PAPER / "otflow_trace.csv"
-Found = Mapping[str, Any]
 
 
 def panels(width: float, height: float, columns: int) -> tuple[Figure, list[Axes]]:
@@ -108,6 +110,19 @@ DRAW: Mapping[str, Callable[[Found], Figure]] = {
     "scaling": scaling,
     "gradient_error": gradient_error,
 }
+
+
+def all_of(records: Sequence[Path]) -> list[Drawn]:
+    """The figures of the experiments beside `records`, drawn from what was measured."""
+    drawn = []
+    for experiment, path, measured in experiments.found(records):
+        try:
+            figure = DRAW[experiment.name](measured)
+        except (KeyError, TypeError, ValueError, AttributeError, StopIteration):
+            continue
+        name = f"{experiment.name}-{experiments.machine(path)}-{path.stem}"
+        drawn.append(Drawn(name, figure, f"{experiment.caption} ({experiments.machine(path)}, {path.stem})"))
+    return drawn
 
 
 def draw(name: str, found: Found, stem: Path) -> None:

@@ -11,8 +11,8 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
 from bench.report.axes import small
-from bench.report.figures import style
 from bench.report.frame import by_reference
+from bench.report.styles import style
 
 GAP = 5  # points from the end of a line, which a marker may cover, to its name
 COLUMNS, ROOM = 5, 0.92  # the most that a legend has, and its share of the width: a venue's may be less than ours
@@ -77,7 +77,8 @@ def _fit(figure: Figure, names: dict[Axes, list[Text]]) -> bool:
     """Whether no name is covered: by a first look without the layout, which takes long, then with it."""
     if any(_covered(axis, texts) for axis, texts in names.items()):
         return False
-    figure.draw_without_rendering()
+    if engine := figure.get_layout_engine():
+        engine.execute(figure)
     return not any(_covered(axis, texts) for axis, texts in names.items())
 
 

@@ -11,10 +11,11 @@ from matplotlib.collections import LineCollection
 from matplotlib.ticker import NullLocator
 
 from bench.report import tables
-from bench.report.figures import WIDTH, Drawn, style
+from bench.report.figures import WIDTH, Drawn
 from bench.report.frame import Curve, by_reference
 from bench.report.labels import name_lines
 from bench.report.lint import Group
+from bench.report.styles import style
 
 FLOOR = 0.01  # nat: half of the tolerance in q, below which curves are not told apart
 THIN = 20  # so many runs of a solver at most are drawn each by itself

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from bench import stats
 from bench.report import standing
 from bench.report.axes import logarithmic
-from bench.report.figures import WIDTH, Drawn, style
+from bench.report.figures import WIDTH, Drawn
 from bench.report.labels import name_lines
 from bench.report.lint import Group
 from bench.report.standing import Standing
+from bench.report.styles import style
 from bench.report.venues import NARROW
 
 

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
+from itertools import chain
 
 import numpy as np
 import pandas as pd
@@ -294,6 +295,8 @@ def _counts(runs: pd.DataFrame) -> Cell:
 
 def ran(part: pd.DataFrame) -> pd.DataFrame:
     """The runs of `part` but those of a solver that cannot take the problem, or is not installed."""
+    if set(lint.NEVER_RAN).isdisjoint(part["status"]):
+        return part
     return part[~part["status"].isin(lint.NEVER_RAN)]
 
 
@@ -736,13 +739,14 @@ def _best(runs: pd.DataFrame) -> float:
 
 def _values(runs: pd.DataFrame, quantity: Quantity) -> np.ndarray:
     """Its numbers, one of each run that ended ok and has one; 0 and below is none of a `positive` quantity."""
-    found = quantity.of(runs)[runs["status"] == "ok"].dropna().to_numpy(float)
+    found = quantity.of(runs).to_numpy(float)[(runs["status"] == "ok").to_numpy()]
+    found = found[~np.isnan(found)]
     return found[(found > 0) & np.isfinite(found)] if quantity.positive else found
 
 
 def is_void(runs: pd.DataFrame, voided_by: tuple[str, ...]) -> bool:
     fatal = set(voided_by)
-    return any(not fatal.isdisjoint(names) for names in runs["failed"])
+    return not fatal.isdisjoint(chain.from_iterable(runs["failed"]))
 
 
 def _interval(estimate: Callable[[], Interval], seeds: int) -> Interval:

@@ -11,11 +11,12 @@ from matplotlib.ticker import NullLocator
 
 from bench.report import transport
 from bench.report.axes import logarithmic, small
-from bench.report.figures import WIDTH, Drawn, style
+from bench.report.figures import WIDTH, Drawn
 from bench.report.frame import by_reference
 from bench.report.labels import name_lines
 from bench.report.lint import Group
 from bench.report.shown import Shown
+from bench.report.styles import style
 
 CURVES = 24  # characteristics drawn of each solver
 

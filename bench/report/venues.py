@@ -7,8 +7,10 @@ after, and for Computer Modern, whose copy in matplotlib lacks underscores and s
 itself in the very font of the paper.
 """
 
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 TEXT = 5.5  # inches: what figures are drawn for where no venue is named
 NARROW = 3.5  # inches, up to which a figure goes into a column
@@ -61,3 +63,16 @@ VENUES = {
         Venue("tmlr", 6.5, 6.5, 10, MODERN),
     )
 }
+
+# no dates: the same records give the same file
+FORMATS: Mapping[str, Mapping[str, Any]] = {
+    ".pdf": {"dpi": 300, "metadata": {"CreationDate": None}},
+    ".png": {"dpi": 200},
+}
+OF_PAPERS: Mapping[str, Mapping[str, Any]] = {".svg": {"dpi": 300, "metadata": {"Date": None}}, ".pgf": {"dpi": 300}}
+
+
+def formats(venue: Venue | None) -> Mapping[str, Mapping[str, Any]]:
+    """How figures are written, by suffix: for a venue OF_PAPERS too, .pgf where there is a LaTeX to measure it."""
+    chosen = {**FORMATS, **(OF_PAPERS if venue else {})}
+    return {suffix: how for suffix, how in chosen.items() if suffix != ".pgf" or shutil.which("pdflatex")}

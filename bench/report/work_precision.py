@@ -1,4 +1,4 @@
-"""Work and precision of log-densities (bench.accuracy): error against seconds, and seconds at equal accuracy."""
+"""Work and precision of log-densities (bench.accuracy): error against seconds."""
 
 import math
 from collections import defaultdict
@@ -10,18 +10,17 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from bench.report import lint, tables
+from bench.report import tables
 from bench.report.axes import logarithmic
-from bench.report.figures import WIDTH, Drawn, style
+from bench.report.equal_accuracy import AIM, ROWS
+from bench.report.figures import WIDTH, Drawn
 from bench.report.frame import by_reference
 from bench.report.labels import name_lines
 from bench.report.lint import Group
-from bench.report.render import NOTHING, Cell, Table
+from bench.report.styles import style
 
-AIM = 0.01  # nat: bench.accuracy.TOLERANCE, which would bring torch along
 FLOOR = 1e-7  # nat: the least error that is told apart
 OWN = 1.0  # the effort of a solver's own setting
-ROWS = 1000  # points that the seconds are for
 VOID = "0.7"  # the grey of what failed a certificate
 
 
@@ -48,36 +47,6 @@ def figures(group: Group, reference: str) -> Iterator[Drawn]:
         f"compared at {AIM} nat. At the bottom: densities that integrate nothing. Grey: failed a certificate."
     )
     yield Drawn(f"work_precision{group.suffix}", figure, caption)
-
-
-def equal_accuracy(group: Group, reference: str) -> Iterator[Table]:
-    """Seconds of each solver's density at equal accuracy, a row for each problem; none where no record tells."""
-    frame = group.frame[(group.frame["status"] == "ok") & group.frame["work_precision"].map(bool)]
-    if frame.empty:
-        return
-    solvers = by_reference(frame["solver"], reference)
-    rows = [
-        (str(name), [_accurate(part[part["solver"] == solver]) for solver in solvers])
-        for name, part in frame.groupby("dataset")
-    ]
-    notes = (
-        f"Seconds for {ROWS:,} points at the least effort from which on the mean error is within {AIM} nat of a fine "
-        "integration; in brackets that effort over the solver's own. Medians over seeds.",
-    )
-    title = "Inference at equal accuracy"
-    yield lint.admitted(group, Table(f"equal_accuracy{group.suffix}", title, "problem", solvers, rows, notes))
-
-
-def _accurate(runs: pd.DataFrame) -> Cell:
-    if runs.empty:
-        return NOTHING
-    best = tables.best_setting(runs)
-    each = best["accurate_seconds"] * ROWS / best["accurate_rows"].where(best["accurate_rows"] > 0)
-    if each.isna().any():
-        return Cell("not within")
-    seconds = float(each.median())
-    effort = f" ({best['accurate_effort'].median():g})"
-    return Cell(tables.significant(seconds) + effort, seconds, void=tables.is_void(best, tables.DENSITY))
 
 
 def curve(runs: pd.DataFrame) -> np.ndarray:

@@ -43,7 +43,7 @@ def leave(folder, name, measured=None):
 def test_they_lie_beside_runs_and_within_reference_folders(tmp_path):
     leave(tmp_path / "results", "trace")
     leave(tmp_path / "reference/epyc", "gradient_error")
-    found = experiments.figures([tmp_path / "results/runs", tmp_path / "reference/epyc"])
+    found = kernels.all_of([tmp_path / "results/runs", tmp_path / "reference/epyc"])
     assert [one.name for one in found] == ["trace-here-cpu", "gradient_error-epyc-cpu"]
 
 
@@ -56,7 +56,7 @@ def test_slopes_are_a_table_and_a_torn_file_is_passed_over(tmp_path):
     assert [(label, [c.text for c in row]) for label, row in table.rows] == [
         ("epyc, cpu", ["0.98", "1.90", "1.00", "1.00"])
     ]
-    assert [one.name for one in experiments.figures([tmp_path / "epyc"])] == ["scaling-epyc-cpu"]
+    assert [one.name for one in kernels.all_of([tmp_path / "epyc"])] == ["scaling-epyc-cpu"]
 
 
 def test_the_page_has_a_part_for_them(tmp_path, capsys):

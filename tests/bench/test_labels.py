@@ -3,7 +3,7 @@
 import pytest
 from matplotlib import pyplot as plt
 
-from bench.report import figures, labels, quality
+from bench.report import figures, labels, quality, styles
 from bench.report.venues import VENUES
 from tests.bench.test_report import group, three
 
@@ -13,7 +13,7 @@ def drawn(*panels, width=5.5):
     figure, axes = plt.subplots(1, len(panels), figsize=(width, 2), squeeze=False, layout="constrained")
     for axis, lines in zip(axes.flat, panels, strict=True):
         for solver, line in lines.items():
-            axis.plot(*line, label=solver, color=figures.style(solver).colour, marker="o", markersize=4)
+            axis.plot(*line, label=solver, color=styles.style(solver).colour, marker="o", markersize=4)
     labels.name_lines(figure, axes, "otflow")
     figure.draw_without_rendering()
     figures.close(figure)
@@ -72,7 +72,7 @@ def test_a_key_has_the_colour_of_its_solver_where_its_line_is_grey():
     axes[0, 0].plot([0, 1], color="0.7", marker="s", linestyle="--", label="ffjord (b)")
     labels.legend(figure, axes, "otflow")
     (key,) = figure.legends[0].legend_handles
-    assert (key.get_color(), key.get_marker(), key.get_linestyle()) == (figures.style("ffjord").colour, "s", "--")
+    assert (key.get_color(), key.get_marker(), key.get_linestyle()) == (styles.style("ffjord").colour, "s", "--")
     figures.close(figure)
 
 

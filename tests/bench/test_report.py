@@ -17,7 +17,21 @@ from rich.console import Console
 from scipy.stats import ttest_ind
 
 from bench import names, record, stats
-from bench.report import build, drawing, explore, figures, frame, gallery, lint, quality, render, shown, tables, written
+from bench.report import (
+    build,
+    drawing,
+    explore,
+    figures,
+    frame,
+    gallery,
+    lint,
+    quality,
+    render,
+    shown,
+    styles,
+    tables,
+    written,
+)
 from bench.report.__main__ import main
 from bench.report.options import Options, parse
 from bench.report.render import slug
@@ -489,9 +503,9 @@ def test_what_never_ran_has_no_seconds_to_quote_and_no_target_is_missed_without_
 
 
 def test_a_style_is_one_for_all_figures_and_differs_between_solvers():
-    looks = [figures.style(name) for name in (*figures.SOLVERS, frame.BASELINE)]
+    looks = [styles.style(name) for name in (*styles.SOLVERS, frame.BASELINE)]
     assert len(set(looks)) == len(looks)
-    assert figures.style("mine") == figures.style("mine")
+    assert styles.style("mine") == styles.style("mine")
 
 
 def test_the_median_curve_of_two_runs_by_hand():

@@ -5,7 +5,7 @@ import pytest
 from matplotlib.colors import to_hex
 
 from bench import accuracy
-from bench.report import figures, frame, lint, work_precision
+from bench.report import equal_accuracy, figures, frame, lint, styles, work_precision
 from tests.bench import fake_records as fake
 from tests.bench.labels import assert_legible
 
@@ -27,7 +27,7 @@ def drawn(records):
 
 
 def test_the_aim_is_that_of_the_comparison():
-    assert work_precision.AIM == accuracy.TOLERANCE
+    assert equal_accuracy.AIM == accuracy.TOLERANCE
 
 
 def test_medians_over_seeds_for_1000_points_at_efforts_that_no_run_broke_down_at():
@@ -58,14 +58,14 @@ def test_seconds_at_equal_accuracy():
     ]
     records += [accurate("cfm", 0, 0.1, 1.0, failed=["density_integral"])]
     (group,) = lint.groups(frame.of(records))
-    (table,) = work_precision.equal_accuracy(group, "otflow")
+    (table,) = equal_accuracy.all_of(group, "otflow")
     assert table.columns == ["otflow", "cfm", "ffjord", "rnode"]
     assert {name: [str(cell) for cell in cells] for name, cells in table.rows} == {
         "moons": ["0.0400 (0.5)", "0.200 (1)†", "not within", "–"],
         "rings": ["–", "–", "not within", "2.0e-4 (2)"],
     }
     (group,) = lint.groups(frame.of(fake.sweep(1)))
-    assert list(work_precision.equal_accuracy(group, "otflow")) == []
+    assert list(equal_accuracy.all_of(group, "otflow")) == []
 
 
 def test_nothing_is_drawn_where_nothing_is_integrated():
@@ -92,7 +92,7 @@ def test_a_panel_a_problem_and_a_line_a_solver():
     for solver, (whole, own) in zip(ORDER, zip(*[iter(lines)] * 2, strict=True), strict=False):
         assert len(whole.get_ydata()) == len(accuracy.EFFORTS)
         assert (own.get_xdata(), own.get_ydata()) == (pytest.approx([0.05]), pytest.approx([2e-3]))
-        assert to_hex(own.get_color()).upper() == to_hex(whole.get_color()).upper() == figures.style(solver).colour
+        assert to_hex(own.get_color()).upper() == to_hex(whole.get_color()).upper() == styles.style(solver).colour
     assert lines[-2].get_ydata() == pytest.approx([work_precision.FLOOR])
     grey = [line for line in shown["digits"].lines if line.get_color() == work_precision.VOID]
     assert [len(line.get_xdata()) for line in grey] == [len(accuracy.EFFORTS), 1]
