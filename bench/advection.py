@@ -79,7 +79,10 @@ def controls(dataset: str, problem: "Problem") -> "Iterator[tuple[str, Transport
 
 def judged(problem: "Problem", transport: "Transport", cells: tuple[int, ...]) -> Iterator[dict[str, Any]]:
     """A row by characteristics, `cells` None, and one for each grid of `cells` a side and twice as many steps:
-    {cells, forward, backward}, each direction {cost, kl, objective}."""
+    {cells, forward, backward}, each direction {cost, kl, objective}.
+
+    By characteristics the cost is that of the map, 1/2 E|T(x) - x|^2, which their kinetic energy is no less than.
+    """
     import torch
     from torch import Generator
 

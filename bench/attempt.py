@@ -17,10 +17,10 @@ def path(results: Path, key: str) -> Path:
 
 
 def adopt(checkpoint: Path) -> None:
-    """Go on from what another attempt wrote last, where this one has written nothing yet. Raises OSError."""
-    others = [] if checkpoint.exists() else everyone(checkpoint)
-    if others:
-        write_over(checkpoint, max(others, key=lambda other: other.stat().st_mtime).read_bytes())
+    """Go on from what any attempt wrote last: another's may be later than this one's of before. Raises OSError."""
+    latest = max(everyone(checkpoint), key=lambda one: one.stat().st_mtime, default=checkpoint)
+    if latest != checkpoint:
+        write_over(checkpoint, latest.read_bytes())
 
 
 def discard(checkpoint: Path) -> None:

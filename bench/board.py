@@ -61,10 +61,13 @@ def duration(seconds: float) -> str:
 
 
 def say(text: str) -> None:
-    """A line to stdout; where nobody reads that any more, as after `| head`, this process goes on and is quiet."""
+    """A line to stdout; where it cannot be written, this process goes on and is quiet.
+
+    Nobody reads it any more, as after `| head`, its terminal is gone, or the disk that it is kept on is full.
+    """
     try:
         print(text, flush=True)  # noqa: T201
-    except BrokenPipeError:
+    except OSError:
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
 

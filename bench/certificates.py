@@ -40,8 +40,8 @@ def certify(problem: Problem, fit: Fit, transport: Transport, rng: Generator) ->
     * inverse: max |inverse(forward(x)) - x| over the same, where there is a density: of a transport without one, such
       as that of a coupling of samples, the two maps are two estimates, neither the inverse of the other.
     * nll_effort: |NLL at effort 1 - NLL at effort 2| in nats over the same.
-    * nll_valid: |NLL at effort 1 - NLL as validations have it| in nats over the same, where validations go by the NLL:
-      they set the target q and the seconds to it by an integration of their own.
+    * nll_valid: |NLL at effort 1 - NLL as validations have it| in nats over the same, where validations go by the NLL
+      and have one: they set the target q and the seconds to it by an integration of their own.
     * density_integral: |integral of exp(log_prob) - 1| in one and two dimensions.
     * sampling_bias: same_law_cost() / cost, the share of a cost between samples that two samples of one law have too.
     * straightness: E int 1/2 |v|^2 dt / E 1/2 |forward(x) - x|^2 - 1 over the same test points, where the transport
@@ -57,7 +57,7 @@ def certify(problem: Problem, fit: Fit, transport: Transport, rng: Generator) ->
     if log_prob is not None:
         usual = cache(lambda: _nll(log_prob, test))
         certificates["nll_effort"] = _judge(lambda: _nll_change(usual, fit, test, "test", 2.0), NLL_LIMIT)
-        if transport.objective is None:
+        if transport.objective is None and fit.transport("valid").log_prob is not None:
             certificates["nll_valid"] = _judge(lambda: _nll_change(usual, fit, test, "valid", 1.0), NLL_LIMIT)
         if problem.source.dim in CELLS:
             certificates["density_integral"] = _judge(

@@ -10,13 +10,15 @@
              results/reference/floors.json: a failure is one that is below both, as a faster FFJORD is none
 4 history    the speed-ups of this machine, run by run: advice, no verdict
 
-Exit status 0 passed, 1 failed, 2 could not be measured. Writes results/check/latest.json and latest.md, and appends
+Exit status 0 passed, 1 failed, 2 could not be measured: a layer, or any one case, of which the machine was too noisy
+to tell even after twice as many quads. Writes results/check/latest.json and latest.md, and appends
 the latter to $GITHUB_STEP_SUMMARY where that is set.
 """
 
 import json
 import os
 import sys
+import time
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -45,18 +47,22 @@ class Report:
     failures: list[str] = field(default_factory=list)
     unmeasured: list[str] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)  # layer -> how long it took
 
     @property
     def code(self) -> int:
         return FAILED if self.failures else NOT_MEASURED if self.unmeasured else PASSED
 
     def run(self, name: str, layer: Callable[["Report"], list[str]]) -> None:
-        """Add what `layer` says; what it cannot measure is said too."""
+        """Add what `layer` says and how long it took; what it cannot measure, or breaks down at, is said too."""
+        begin = time.monotonic()
         try:
             self.lines[name] = layer(self)
-        except NotMeasured as error:
-            self.lines[name] = [f"could not measure: {error}"]
-            self.unmeasured.append(f"{name}: {error}")
+        except Exception as error:  # that of the gate itself is no slow-down: exit status 1 means one
+            why = str(error) if isinstance(error, NotMeasured) else repr(error)
+            self.lines[name] = [f"could not measure: {why}"]
+            self.unmeasured.append(f"{name}: {why}")
+        self.seconds[name] = round(time.monotonic() - begin, 1)
         for line in self.lines[name]:
             print(f"{name:9}{line}", flush=True)  # noqa: T201
 
@@ -128,8 +134,7 @@ def check_base(report: Report, base: str, slow: dict[str, float]) -> list[str]:
     report.data["verdicts"] = [asdict(one) for one in verdicts]
     report.data["speed_ups"] = [asdict(one) for one in found]
     report.failures += [str(one) for one in verdicts if one.outcome == gate.FAIL]
-    if all(one.outcome == gate.UNKNOWN for one in verdicts):
-        report.unmeasured.append("base: the machine is too noisy to tell of any case")
+    report.unmeasured += [f"base: {one}" for one in verdicts if one.outcome == gate.UNKNOWN]
     return [*map(str, verdicts), *map(str, found)]
 
 
@@ -181,15 +186,23 @@ def _floors() -> dict[str, gate.Floor]:
 def keep_history(report: Report) -> list[str]:
     if not (found := report.data.get("speed_ups")):
         raise NotMeasured("there is nothing to keep")
-    path = history.append(OUT / "history", found)
-    return [f"kept in {path}"]
+    try:
+        return [f"kept in {history.append(OUT / 'history', found)}"]
+    except (OSError, TypeError, ValueError, LookupError) as error:  # the file may be from a cache, and its lines odd
+        return [f"not kept: {error!r}"]
 
 
 def write(report: Report) -> None:
     """The report as JSON and Markdown."""
     where = {"commit": env.commit(), "cpu": env.cpu_model(), "threads": env.threads_allowed()}
     found = {"code": report.code, "started": datetime.now(UTC).isoformat(timespec="seconds"), **where}
-    found |= {"lines": report.lines, "failures": report.failures, "unmeasured": report.unmeasured, **report.data}
+    found |= {
+        "lines": report.lines,
+        "failures": report.failures,
+        "unmeasured": report.unmeasured,
+        "seconds": report.seconds,
+    }
+    found |= report.data
     write_json(OUT / "latest.json", found)
     write_over(OUT / "latest.md", report.markdown().encode())
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):

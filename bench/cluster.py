@@ -22,6 +22,7 @@ from bench.record import BadInput
 LAUNCHER = "submitit_slurm"
 SILENT = "squeue does not answer: it is asked again, and records are looked for"
 LEAVING = "the jobs stay in the queue; the same command waits for them again"
+SIGNAL_SECONDS = 15  # before its limit Slurm's signal ends a task; ours is earlier, and leaves a record
 POLL_SECONDS = 2.0
 GONE_SECONDS = 20.0  # a shared folder may show a record so long after its job has left the queue
 USUAL = {
@@ -43,6 +44,11 @@ class Request:
     array_parallelism: int
     parameters: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def beside(self) -> int:
+        """How many tasks may share a node: all that run at once, unless nodes are asked for `exclusive`."""
+        return 1 if self.parameters.get("exclusive") else self.array_parallelism
+
 
 def sweep(jobs: Sequence[Job], module: str, request: Request) -> list[str]:
     """Submit the jobs without a record that are not in the queue, wait for all; as launcher.sweep. Raises Stopped."""
@@ -61,9 +67,9 @@ def sweep(jobs: Sequence[Job], module: str, request: Request) -> list[str]:
         return [statuses[index] for index in range(len(jobs))]
 
 
-def work(job: Job, module: str) -> None:
+def work(job: Job, module: str, beside: int) -> None:
     """What a task of the array does: run the cell in a process that can be killed, and see to its record."""
-    launcher.sweep([job], module, launcher=LAUNCHER, announced=False)
+    launcher.sweep([job], module, launcher=LAUNCHER, announced=False, beside=beside)
 
 
 @dataclass
@@ -124,10 +130,15 @@ def submit(jobs: Sequence[Job], module: str, request: Request, logs: Path, mark:
         raise BadInput("submitit is missing: pip install hydra-submitit-launcher, as the extra `slurm` does") from None
     try:
         executor = submitit.SlurmExecutor(folder=logs / "%A", max_num_timeout=0)
-        asked = {"time": request.minutes, "array_parallelism": request.array_parallelism, **request.parameters}
+        asked = {
+            "time": request.minutes,
+            "signal_delay_s": SIGNAL_SECONDS,
+            "array_parallelism": request.array_parallelism,
+            **request.parameters,
+        }
         asked["comment"] = f"{asked.get('comment', '')} {mark}".strip()
         executor.update_parameters(**asked)
-        made = executor.map_array(work, jobs, [module] * len(jobs))
+        made = executor.map_array(work, jobs, [module] * len(jobs), [request.beside] * len(jobs))
     except (RuntimeError, ValueError, OSError, submitit.core.utils.FailedJobError) as error:
         raise BadInput(f"sbatch: {' '.join(str(error).split())}") from None
     return [str(one.job_id) for one in made]

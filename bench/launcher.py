@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -92,17 +93,23 @@ def cores_of(cpus: Sequence[int]) -> list[list[int]]:
 
 
 def sweep(
-    jobs: Sequence[Job], module: str, slots: int = 1, launcher: str = "isolated", announced: bool = True
+    jobs: Sequence[Job],
+    module: str,
+    slots: int = 1,
+    launcher: str = "isolated",
+    announced: bool = True,
+    beside: int | None = None,
 ) -> list[str]:
     """Run `jobs`, `slots` at a time; the status of each, `error` for one without a record. Raises Stopped and BadInput.
 
     Jobs that have a record are skipped, unfinished ones resume. Ctrl-C once lets the running jobs finish, twice
-    stops them. `launcher` goes to the records; unless `announced`, bench.status hears nothing of this sweep.
+    stops them. `launcher` goes to the records, and `beside`, the most that may run side by side, as their slots where
+    that is not `slots` alone; unless `announced`, bench.status hears nothing of this sweep.
     """
     clear(jobs)
     with interrupts(FINISHING) as presses, Board([job.title for job in jobs], slots) as board:
         word = Word(jobs, launcher, board) if announced else None
-        return _Sweep(jobs, module, cpu_sets(slots), board, launcher, word).run(presses)
+        return _Sweep(jobs, module, cpu_sets(slots), board, launcher, word, beside or slots).run(presses)
 
 
 def clear(jobs: Sequence[Job]) -> None:
@@ -131,10 +138,11 @@ class _Sweep:
         board: Board,
         launcher: str,
         word: "Word | None",
+        beside: int,
     ) -> None:
         self.jobs, self.module, self.free, self.board, self.launcher = jobs, module, cpus, board, launcher
         self.word = word
-        self.slots = len(cpus)
+        self.beside = beside
         self.waiting = list(range(len(jobs)))
         self.running: dict[int, _Slot] = {}
         self.statuses: dict[int, str] = {}
@@ -142,6 +150,8 @@ class _Sweep:
 
     def run(self, presses: list[int]) -> list[str]:
         learn(self.board, {job.runs for job in self.jobs})
+        for device in {str(job.config.get("device", "cpu")) for job in self.jobs}:
+            _device_model(device)  # now: it takes seconds, in which no limit would be looked after
         try:
             while self.running or (self.waiting and not presses):
                 if not presses:
@@ -173,9 +183,13 @@ class _Sweep:
                     attempt.discard(job.checkpoint)  # its process was killed between the two
                 self._end(index, status, text, cached=True)
             elif self.free and not self._computed_elsewhere(index):
+                try:
+                    process = self._start(job, self.free[0])
+                except OSError as error:  # no process or memory to be had
+                    self._end(index, "error", f"{job.title}: not started ({error.strerror})", cached=False)
+                    continue
                 self.waiting.remove(index)
-                cpus = self.free.pop(0)
-                self.running[index] = _Slot(job, self._start(job, cpus), now(), cpus)
+                self.running[index] = _Slot(job, process, now(), self.free.pop(0))
                 self.board.began(index)
                 self._note()
             if not self.free:
@@ -195,7 +209,7 @@ class _Sweep:
         self.elsewhere[index] = time.monotonic()
 
     def _start(self, job: Job, cpus: frozenset[int] | None) -> Process:
-        environment = {env.LAUNCHER: self.launcher, env.SLOTS: str(self.slots), "PYTHONUNBUFFERED": "1"}
+        environment = {env.LAUNCHER: self.launcher, env.SLOTS: str(self.beside), "PYTHONUNBUFFERED": "1"}
         if cpus is not None:
             environment["OMP_NUM_THREADS"] = str(job.config.get("threads", len(cpus)))
         return Process([sys.executable, "-m", self.module, *job.overrides], job.limits, environment, cpus)
@@ -252,7 +266,7 @@ class _Sweep:
         threads = slot.job.config.get("threads", env.threads_allowed())
         found = env.describe(device, _device_model(device), threads)
         own = {} if slot.cpus is None else {"affinity": sorted(slot.cpus)}
-        return {**found, "launcher": self.launcher, "slots": self.slots, **own, "noise": None}
+        return {**found, "launcher": self.launcher, "slots": self.beside, **own, "noise": None}
 
     def _note(self) -> None:
         if self.word is not None:
@@ -297,6 +311,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+@cache
 def _device_model(device: str) -> str:
     """Asked of another process: a CUDA context in this one would stay on the device."""
     if device != "cuda":

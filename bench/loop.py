@@ -27,6 +27,7 @@ from solvers.base import Diverged, Fit, Solver, Transport
 
 VALIDATION_SEED = 1789
 CHECKPOINT_SECONDS = 30.0
+AT_ONCE = 1.0  # seconds, in which a SIGTERM comes twice by one cause
 KEPT_SECONDS = 1.0  # a direct solve that took longer is not repeated after the warm-up
 BAD_VALIDATIONS = 3
 OURS = ("bench", "solvers", "datasets")
@@ -186,18 +187,22 @@ def _mean(values: Tensor) -> float:
 
 
 @contextmanager
-def _stop_requests() -> Iterator[list[int]]:
-    """Within, Ctrl-C and SIGTERM are only noted, so that no step is cut in two; a second one is as usual."""
-    requests: list[int] = []
+def _stop_requests() -> Iterator[list[float]]:
+    """Within, Ctrl-C and SIGTERM are only noted, so that no step is cut in two; a second one is as usual.
+
+    A SIGTERM within AT_ONCE seconds of the first is the same: Slurm and systemd signal each process of a job, and its
+    keeper passes its own on.
+    """
+    requests: list[float] = []
     if threading.current_thread() is not threading.main_thread():
         yield requests
         return
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def note(number: int, frame: FrameType | None) -> None:
-        if requests:
+        if requests and not (number == signal.SIGTERM and time.monotonic() < requests[0] + AT_ONCE):
             raise KeyboardInterrupt
-        requests.append(number)
+        requests.append(time.monotonic())
 
     for number in before:
         signal.signal(number, note)
@@ -226,7 +231,7 @@ class _Loop:
         self.path, self.progress = path, progress
         self.tally = Tally()
         self.best: Any = None
-        self.stops: list[int] = []
+        self.stops: list[float] = []
         self.device = rng.device
         self.clock = Clock(rng.device)
         self.points = validation_points(problem.source, validation.rows, rng.device)

@@ -86,7 +86,12 @@ class Evaluation:
     def relaxed(self) -> Truth | None:
         """The truth of the relaxed problem that the transport solves; None if it is not known or it solves none."""
         weight, relaxed = self.transport.relaxation, self.problem.relaxed
-        return None if weight is None or relaxed is None else relaxed(weight)
+        if weight is None or relaxed is None:
+            return None
+        try:
+            return relaxed(weight)
+        except ArithmeticError:  # a weight so small that the truth's own solver finds no minimiser
+            return None
 
     @cached_property
     def relaxed_optimal(self) -> Points | None:

@@ -65,7 +65,7 @@ class Process:
         self.limits = limits
         self.begun = time.monotonic()
         self.asked: float | None = None
-        self._oom_kills = oom_kills()
+        self._kills = [oom_kills()] * 2  # at the last two looks: of this moment, not of hours ago
         self._members: list[int] = []
         self._scanned = 0.0
         self._mark = uuid.uuid4().hex
@@ -97,11 +97,12 @@ class Process:
             self._keeper.wait(seconds)
         verdict = None
         if self._keeper.poll() is None:
+            self._look()
             verdict = self._broken()
             if verdict is None and (self.asked is None or time.monotonic() < self.asked + GRACE_SECONDS):
                 return None
         self.kill()
-        if self._keeper.returncode == -signal.SIGKILL and verdict is None and oom_kills() > self._oom_kills:
+        if self._keeper.returncode == -signal.SIGKILL and verdict is None and oom_kills() > self._kills[0]:
             verdict = "oom", "killed by the system for want of memory"
         text, excuse = self._tail.text, _excuse_of(self._mark)
         excused = excuse in text.splitlines()
@@ -131,6 +132,12 @@ class Process:
             keeper.kill_each(left)
             time.sleep(0.01)
 
+    def _look(self) -> None:
+        """Once a RESCAN_SECONDS, see what there is of it, and whom the system has killed."""
+        if time.monotonic() > self._scanned + RESCAN_SECONDS:
+            self._members, self._scanned = keeper.descendants(self._keeper.pid), time.monotonic()
+            self._kills = [self._kills[1], oom_kills()]
+
     def _broken(self) -> tuple[str, str] | None:
         """Status and reason where a limit is broken."""
         seconds, most = self.limits.seconds, self.limits.bytes
@@ -138,8 +145,6 @@ class Process:
             return "timeout", f"killed after {seconds:g} s"
         if most is None:
             return None
-        if time.monotonic() > self._scanned + RESCAN_SECONDS:
-            self._members, self._scanned = keeper.descendants(self._keeper.pid), time.monotonic()
         if (used := resident(self._members)) <= most:
             return None
         return "oom", f"killed at {used / GIGABYTE:.2f} GB of memory, above its limit of {most / GIGABYTE:.2f} GB"

@@ -12,6 +12,7 @@ from bench.record import BadInput
 from hydra_plugins.isolated import IsolatedLauncher
 
 SPARE_SECONDS = 120.0  # Slurm's limit lies so much above ours, which leaves a record
+LEAST = 3  # minutes, of which SPARE_SECONDS leave something
 SPARE_MEMORY = 0.9  # and our memory limit is so much of what Slurm grants
 
 
@@ -54,7 +55,11 @@ class SlurmLauncher(IsolatedLauncher):
         for name, met, what in (
             ("cpus_per_task", _is_number(self.cpus_per_task, int, 1), "a whole number of 1 or more"),
             ("array_parallelism", _is_number(self.array_parallelism, int, 1), "a whole number of 1 or more"),
-            ("timeout_min", timeout is None or _is_number(timeout, int, 1), "null or whole minutes, 1 or more"),
+            (
+                "timeout_min",
+                timeout is None or _is_number(timeout, int, LEAST),
+                f"null or whole minutes, {LEAST} or more",
+            ),
             ("mem_gb", memory is None or _is_number(memory, int | float, 0), "null or a number, 0 for all of a node's"),
             ("parameters", isinstance(self.parameters, Mapping), "names and values, as {partition: long}"),
         ):
@@ -77,7 +82,7 @@ class SlurmLauncher(IsolatedLauncher):
 
     def _limit(self, cfg: DictConfig) -> float:
         ours = super()._limit(cfg)
-        return ours if self.timeout_min is None else min(ours, max(60.0, 60.0 * self.timeout_min - SPARE_SECONDS))
+        return ours if self.timeout_min is None else min(ours, 60.0 * self.timeout_min - SPARE_SECONDS)
 
     def _memory(self) -> float | None:
         return SPARE_MEMORY * self.mem_gb * GIGABYTE if self.mem_gb else None

@@ -22,7 +22,8 @@ class Exact(Discrete):
 
     A linear program in O(n^2) memory, or, `lazy`, in O(n), where costs are computed as they are asked for; its time
     grows faster than n^2. More than `max_gib` GiB are refused. The cost is 1/2 W2^2 between the samples, which is
-    above that between the measures by a bias O(n^(-1/d)) or so: `same_law_cost` shows it. The map is the
+    above that between the measures by a bias O(n^(-2/d)) where d > 4 (Manole and Niles-Weed 2024, Annals of Applied
+    Probability 34, for smooth costs): `same_law_cost` shows it. The map is the
     barycentric projection of the coupling on the sample, and moves every other point as it moves the nearest one of
     the sample (Manole et al. 2024, the one-nearest-neighbour estimator, here of the displacement).
     """

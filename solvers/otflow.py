@@ -209,11 +209,13 @@ class OTFlowFit(Trained):
             for weights in self.potential.parameters():
                 weights.clamp_(-bound, bound)
 
-    def _loss(self, x: Tensor) -> tuple[Tensor, Mapping[str, float]]:
+    def _carry(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The points x (n, d) at the end, and logdet, cost and hjb, as `integrate` gives them."""
         dtype = torch.bfloat16 if self.solver.trace_dtype else None
-        z, logdet, cost, hjb = integrate(
-            self.potential, x, self.solver.n_steps, buffers=self._buffers, trace_dtype=dtype
-        )
+        return integrate(self.potential, x, self.solver.n_steps, buffers=self._buffers, trace_dtype=dtype)
+
+    def _loss(self, x: Tensor) -> tuple[Tensor, Mapping[str, float]]:
+        z, logdet, cost, hjb = self._carry(x)
         nll, cost, hjb = -(self.target.log_prob(z) + logdet).mean(), cost.mean(), hjb.mean()
         loss = self.solver.alpha_nll * nll + cost + self.solver.alpha_hjb * hjb
         return loss, {"nll": nll.item(), "transport": cost.item(), "hjb": hjb.item()}

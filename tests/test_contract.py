@@ -8,6 +8,8 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
+from bench import certificates
+from bench.certificates import certify
 from bench.record import describe, key
 from datasets.base import Problem, Samples
 from datasets.gaussians import Gaussians
@@ -117,6 +119,15 @@ def test_density_integrates_to_one(solver, problem):
     cell = (axes[0][1] - axes[0][0]) * (axes[1][1] - axes[1][0])
     mass = transport.log_prob(torch.cartesian_prod(*axes)).exp().sum() * cell
     assert mass.item() == pytest.approx(1.0, abs=1e-3)
+
+
+@pytest.mark.slow  # minutes for all of them
+def test_what_it_gives_can_be_certified(solver, problem, monkeypatch):
+    monkeypatch.setattr(certificates, "CELLS", {})  # no integral of the density: a test of its own takes it
+    fit, problem = run(solver, problem, steps=2), dataclasses.replace(problem, test=problem.test[:20])
+    found = certify(problem, fit, fit.transport(), torch.Generator().manual_seed(1))
+    assert found["finite"]["ok"]
+    assert all({"value", "limit", "ok"} == set(one) for one in found.values())
 
 
 def test_path_runs_from_the_point_to_its_image(solver, problem):

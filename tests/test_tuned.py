@@ -73,11 +73,12 @@ def test_a_dataset_tuned_for_one_flow_is_tuned_for_the_other(name):
     assert (f"otflow_{name}" in TUNED) == (f"ffjord_{name}" in TUNED)
 
 
+@pytest.mark.parametrize("variant", ["otflow_warm", "otflow_hutchinson"])
 @pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "dataset").glob("*.yaml")))
-def test_the_warm_start_has_otflows_own_settings(name):
-    assert (f"otflow_warm_{name}" in TUNED) == (f"otflow_{name}" in TUNED)
+def test_a_variant_has_otflows_own_settings(name, variant):
+    assert (f"{variant}_{name}" in TUNED) == (f"otflow_{name}" in TUNED)
     if f"otflow_{name}" in TUNED:
-        assert tuned(f"otflow_warm_{name}") == tuned(f"otflow_{name}")
+        assert tuned(f"{variant}_{name}") == tuned(f"otflow_{name}")
 
 
 @pytest.mark.parametrize("name", OTFLOW)

@@ -4,7 +4,8 @@ cost against its regularisation. And what the upwind scheme makes of a control, 
 
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import pandas as pd
 
 from bench.record import finite
 from bench.report import lint
+from bench.report.frame import canonical, clean
 from bench.report.lint import Group
 from bench.report.render import NOTHING, Cell, Table
 from bench.report.tables import significant
@@ -25,8 +27,8 @@ MOST = 10_000  # no grid has as many levels, or cells a side or intervals at its
 
 GRID_LEGEND = (
     "The relaxed problem on finer and finer grids (cells x cells x steps of time), by the feasible path that is found. "
-    "Gap: of L + weight x KL to the exact minimum; order: log2 of the quotient of two grids' gaps, tolerance included. "
-    "L2-UVP: of the characteristics.",
+    "Gap: of L + weight x KL to the exact minimum; order: log2 of the quotient of two grids' gaps, where the finer "
+    "grid's is above the tolerance of the iterations. L2-UVP: of the characteristics.",
 )
 ENTROPIC_LEGEND = (
     "The entropic cost between samples against the exact cost between the same samples. reg: epsilon over the mean "
@@ -90,11 +92,18 @@ def _grid_row(coarse: "pd.Series | None", run: "pd.Series") -> tuple[str, Sequen
     n, steps = fields["cells"] * fine, fields["intervals"] * fine
     cells = [_cell(run["cost_estimate"]), _cell(run["kl_estimate"])]
     for name, factor in (("relaxed_objective_gap", 100.0), ("relaxed_uvp_2", 1.0)):
+        # a gap of the objective below the tolerance is where iterations ended, and tells nothing of the grid
+        told = name != "relaxed_objective_gap" or abs(run[name]) > fields["tolerance"]
         order = math.nan
-        if coarse is not None and fields["levels"] == coarse["fields"]["levels"] + 1 and coarse[name] and run[name]:
+        if (
+            coarse is not None
+            and told
+            and fields["levels"] == coarse["fields"]["levels"] + 1
+            and coarse[name] * run[name]
+        ):
             order = math.log2(abs(coarse[name] / run[name]))
         cells += [_cell(factor * run[name]), Cell(f"{order:.1f}", order) if math.isfinite(order) else NOTHING]
-    return f"{n} x {n} x {steps} (tolerance {fields['tolerance']:g})", [*cells, _failed(run)]
+    return f"{n} x {n} x {steps} (tolerance {fields['tolerance']:g})", [*cells, _failed(run, (*PROVEN, "curves"))]
 
 
 def regularisation(group: Group, dataset: str) -> Table:
@@ -103,7 +112,7 @@ def regularisation(group: Group, dataset: str) -> Table:
     known = here[(here["solver"] == SIMPLEX) & (here["status"] == "ok") & (here["cost_estimate"] > 0)]
     exact = {_sample(run): run for _, run in _with(_of_samples, known).iterrows()}
     entropic = _with(_entropic, here[here["solver"] == ENTROPIC])
-    runs = [run for _, run in entropic.iterrows() if _sample(run) in exact]
+    runs = _newest(run for _, run in entropic.iterrows() if _sample(run) in exact)
     rows: list[tuple[str, Sequence[Cell]]] = []
     silent = []
     for run in sorted(runs, key=lambda run: (*_sample(run), run["fields"]["backend"], -run["fields"]["reg"])):
@@ -122,14 +131,22 @@ def regularisation(group: Group, dataset: str) -> Table:
     return lint.admitted(group, made, here) if rows else made
 
 
+def _newest(runs: "Iterable[pd.Series]") -> "list[pd.Series]":
+    """Of runs that differ in nothing but the version of the solver, the last version's."""
+    found: dict[str, pd.Series] = {}
+    for run in sorted(runs, key=lambda run: run["fields"].get("version", 0)):
+        found[canonical([run["seed"], {name: v for name, v in run["fields"].items() if name != "version"}])] = run
+    return list(found.values())
+
+
 def _sample(run: "pd.Series") -> tuple[int, int]:
     """What two runs on one dataset must share to have drawn the same points."""
     return run["fields"]["n_points"], run["seed"]
 
 
-def _failed(run: "pd.Series") -> Cell:
+def _failed(run: "pd.Series", of: Sequence[str] = PROVEN) -> Cell:
     """The solver's own certificates that failed, by name."""
-    names = [name for name in run["failed"] if name in PROVEN]
+    names = [name for name in run["failed"] if name in of]
     return Cell(", ".join(names) or "none")
 
 
@@ -141,8 +158,15 @@ def _cell(value: float) -> Cell:
 
 
 def advections(folders: Sequence[Path]) -> list[Table]:
-    """A table for each file of bench.advection in `folders`; one that is none is passed over."""
-    return [table for folder in folders for path in sorted(folder.glob("*.json")) for table in _advection(path)]
+    """A table for each file of bench.advection in `folders`; one that is none is passed over.
+
+    Of one dataset on several machines, the second and later tables are numbered.
+    """
+    made: list[Table] = []
+    for table in (table for folder in folders for path in sorted(folder.glob("*.json")) for table in _advection(path)):
+        n = 1 + sum(other.title == table.title for other in made)
+        made.append(table if n == 1 else replace(table, name=f"{table.name}_{n}"))
+    return made
 
 
 def _advection(path: Path) -> Iterator[Table]:
@@ -157,11 +181,12 @@ def _advection(path: Path) -> Iterator[Table]:
             for row in sorted(found["rows"], key=lambda row: row["cells"] or math.inf)
         ]
         name, weight = str(found["dataset"]), float(found["weight"])
+        notes = [f"Computed on {clean(found['env']['cpu'])}."]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError):
         return
     columns = [f"{way}\n{part}" for way in ("forward", "backward") for part in ("L", "KL", "objective", "gap %")]
     title = f"{name}: one control by upwinding and by characteristics, weight {weight:g}"
-    yield Table(f"{name}_advection", title, "control, scheme", columns, rows, (), ADVECTED_LEGEND)
+    yield Table(f"{name}_advection", title, "control, scheme", columns, rows, notes, ADVECTED_LEGEND)
 
 
 def _scheme(cells: int | None) -> str:

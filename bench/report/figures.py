@@ -7,6 +7,7 @@ import matplotlib as mpl
 mpl.use("Agg")
 
 import matplotlib.pyplot as plt
+import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import LayoutEngine
@@ -17,6 +18,7 @@ from bench.report.render import tex
 from bench.report.venues import TEXT, Venue
 
 WIDTH = TEXT  # inches
+PASSES = 2  # of a layout, at most
 RC = {
     "pdf.fonttype": 42,
     "svg.hashsalt": "cnf-ot-bench",  # or the names of clips would differ from run to run
@@ -74,13 +76,22 @@ def _escaped(shown: str) -> str:
 
 
 def settle(figure: Figure) -> LayoutEngine | None:
-    """Lay a figure out: in one pass titles are cut, and each file would make another. Gives what laid it out."""
-    engine = figure.get_layout_engine()
-    if engine:
-        engine.execute(figure)
-        engine.execute(figure)
-        figure.set_layout_engine("none")
+    """Lay a figure out until nothing moves: in one pass titles are cut. Gives what laid it out.
+
+    It is left without an engine, or each file would be drawn twice.
+    """
+    if engine := figure.get_layout_engine():
+        for _ in range(PASSES):
+            before = _positions(figure)
+            engine.execute(figure)
+            if np.array_equal(before, _positions(figure)):
+                break
+        figure.set_layout_engine(None)
     return engine
+
+
+def _positions(figure: Figure) -> np.ndarray:
+    return np.array([axes.get_position().bounds for axes in figure.axes])
 
 
 def close(figure: Figure) -> None:

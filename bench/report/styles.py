@@ -25,6 +25,7 @@ SOLVERS = [
     "identity",
     "constant",
     "otflow_warm",
+    "otflow_hutchinson",
 ]
 
 

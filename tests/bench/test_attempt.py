@@ -27,5 +27,8 @@ def test_an_attempt_goes_on_from_the_latest_of_the_others(tmp_path: Path, monkey
     paths[2].write_text("own")
     attempt.adopt(paths[2])
     assert paths[2].read_text() == "own"
+    os.utime(paths[1], (9e9, 9e9))
+    attempt.adopt(paths[2])
+    assert paths[2].read_text() == "ab.7-0.pt", "another attempt went further since"
     attempt.discard(plain)
     assert list(plain.parent.iterdir()) == [other]

@@ -108,6 +108,8 @@ def test_validations_of_another_log_likelihood_fail_where_they_go_by_it(rng):
     assert found["nll_valid"]["value"] == pytest.approx(0.02)
     own = replace(transport, objective=transport.log_prob)
     assert set(certify(problem, Answers(own, valid=better), own, rng)) == ALL - {"nll_valid"}
+    mute = replace(transport, log_prob=None)  # as the grid solver's
+    assert set(certify(problem, Answers(transport, valid=mute), transport, rng)) == ALL - {"nll_valid"}
 
 
 @pytest.mark.parametrize(("part", "bad"), [*product(["forward", "inverse", "log_prob"], [math.nan, math.inf])])

@@ -146,7 +146,29 @@ def test_where_no_case_can_be_told_it_is_no_pass(gated, monkeypatch):
     gated[0][:] = [Verdict("otflow step toy", "unknown", Interval(1.1, 0.8, 1.4), 24)]
     assert run(monkeypatch) == 2
     gated[0].append(Verdict("otflow density toy", "pass", Interval(1.0, 0.99, 1.01), 12))
+    assert run(monkeypatch) == 2, "a case that could not be told may be slower"
+    gated[0].pop(0)
     assert run(monkeypatch) == 0
+
+
+@pytest.mark.parametrize("layer", ["counters", "base", "floors"])
+def test_a_gate_that_breaks_down_has_found_no_slow_down(layer, gated, monkeypatch, capsys):
+    def broken(*given):
+        raise TypeError("'int' object is not iterable")
+
+    monkeypatch.setattr(
+        *{"counters": (counters, "compare"), "base": (gate, "compare"), "floors": (gate, "below")}[layer], broken
+    )
+    assert run(monkeypatch) == 2
+    assert f"{layer:9}could not measure: TypeError" in capsys.readouterr().out
+
+
+def test_an_odd_line_in_the_history_fails_nothing(gated, monkeypatch, capsys):
+    folder = check.OUT / "history"
+    folder.mkdir(parents=True)
+    (folder / f"{history.machine()}.jsonl").write_text('{"speed_ups": {"step toy": 3}}\n')
+    assert run(monkeypatch) == 0
+    assert "not kept: TypeError" in capsys.readouterr().out
 
 
 def test_what_cannot_be_measured_is_neither_pass_nor_fail(gated, monkeypatch, capsys):

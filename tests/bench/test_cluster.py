@@ -17,7 +17,7 @@ from tests.bench.test_launcher import job
     ("name", "value"),
     [
         *(("mem_gb", wrong) for wrong in ("8G", -1, True, float("inf"))),
-        *(("timeout_min", wrong) for wrong in ("1:00:00", 0, 2.5)),
+        *(("timeout_min", wrong) for wrong in ("1:00:00", 0, 2, 2.5)),
         *(("cpus_per_task", wrong) for wrong in ("two", 0, None)),
         *(("array_parallelism", wrong) for wrong in ("all", 0)),
         ("parameters", "abc"),

@@ -85,9 +85,14 @@ def test_advection_is_held_to_the_exact_control_in_the_same_scheme(tmp_path):
         return {"control": control, "cells": cells, "forward": way, "backward": {**way, "objective": 2 * value}}
 
     rows = [row(c, n, v) for c, v in (("exact control", 5.0), ("eulerian", 6.0)) for n in (None, 64)]
-    (tmp_path / "a.json").write_text(json.dumps({"dataset": "mixture", "weight": 2.5, "rows": rows}))
-    (tmp_path / "b.json").write_text("{")
-    (table,) = convergence.advections([tmp_path])
+    for machine in ("slow", "fast"):
+        (tmp_path / machine).mkdir()
+        made = {"dataset": "mixture", "weight": 2.5, "rows": rows, "env": {"cpu": f"a {machine} one"}}
+        (tmp_path / machine / "a.json").write_text(json.dumps(made))
+        (tmp_path / machine / "b.json").write_text("{")
+    table, other = convergence.advections([tmp_path / "slow", tmp_path / "fast"])
+    assert (table.file, other.file) == ("mixture_advection", "mixture_advection_2"), "neither is written over the other"
+    assert [list(one.notes) for one in (table, other)] == [["Computed on a slow one."], ["Computed on a fast one."]]
     found = cells(table)
     assert list(found)[:2] == ["exact control, 64 x 64", "eulerian, 64 x 64"]
     assert found["exact control, characteristics"]["forward gap %"].value == 0
@@ -133,5 +138,7 @@ def test_an_exact_cost_that_is_none_holds_nothing_to_it():
 def test_an_exact_control_without_an_objective_is_no_experiment(tmp_path):
     way = {"cost": 0.0, "kl": 0.0, "objective": 0.0}
     row = {"control": "exact control", "cells": 64, "forward": way, "backward": way}
-    (tmp_path / "a.json").write_text(json.dumps({"dataset": "mixture", "weight": 2.5, "rows": [row]}))
+    (tmp_path / "a.json").write_text(
+        json.dumps({"dataset": "mixture", "weight": 2.5, "rows": [row], "env": {"cpu": "any"}})
+    )
     assert convergence.advections([tmp_path]) == []

@@ -1,7 +1,12 @@
 import json
+import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
+from torch import Tensor
+from torchdiffeq._impl import rk_common
 
 from bench import check, counters
 from bench.counters import NotMeasured, compare, count_all
@@ -106,6 +111,23 @@ def test_no_solver_at_all(stub: Path) -> None:
     (stub / "decay.yaml").unlink()
     with pytest.raises(NotMeasured, match="no solver"):
         count_all()
+
+
+def test_no_adaptive_step_is_near_its_acceptance_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Within rounding of the limit another processor could reject what this one accepts, and count more."""
+    ratio, found = rk_common._compute_error_ratio, []
+
+    def noted(*given: Any) -> Tensor:
+        found.append(float(ratio(*given)))
+        return torch.tensor(found[-1])
+
+    monkeypatch.setattr(rk_common, "_compute_error_ratio", noted)
+    for name in ("ffjord.yaml", "rnode.yaml"):
+        shutil.copy(counters.SOLVERS / name, tmp_path)
+    monkeypatch.setattr(counters, "SOLVERS", tmp_path)
+    count_all()
+    assert len(found) > 10
+    assert min(abs(value - 1) for value in found) > 1e-6
 
 
 def test_every_solver_has_committed_counts() -> None:

@@ -2,6 +2,7 @@
 
 import pytest
 from matplotlib import pyplot as plt
+from matplotlib.figure import Figure
 
 from bench.report import figures, labels, quality, styles
 from bench.report.venues import VENUES
@@ -100,3 +101,13 @@ def test_curves_that_end_apart_are_named_in_the_figure_of_quality():
 def test_ends_are_to_the_right_whatever_the_order_of_points():
     figure = drawn({"otflow": ((2, 1, 0), (5, 6, 7))})
     assert texts(figure.axes[0])["otflow"].xy == (2, 5)
+
+
+def test_a_settled_figure_is_drawn_once_a_file(tmp_path, monkeypatch):
+    figure = drawn(FAN)
+    figures.settle(figure)
+    place, calls, draw = figure.axes[0].get_position().bounds, [], Figure.draw
+    monkeypatch.setattr(Figure, "draw", lambda self, renderer: calls.append(1) or draw(self, renderer))
+    figure.savefig(tmp_path / "a.png")
+    assert len(calls) == 1
+    assert figure.axes[0].get_position().bounds == place

@@ -1,3 +1,4 @@
+import errno
 import io
 import json
 import mmap
@@ -9,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from itertools import chain, repeat
 from pathlib import Path
 from typing import Any
 
@@ -469,9 +471,16 @@ def test_a_folder_that_cannot_be_written_to_is_said_in_a_line(tmp_path: Path) ->
 
 
 def test_killed_for_want_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    counts = iter([3, 4])
+    counts = chain([3], repeat(4))
     monkeypatch.setattr(process, "oom_kills", lambda: next(counts))
     assert run(job(tmp_path, "killed"))[0] == ["oom"]
+
+
+def test_what_the_system_killed_long_before_tells_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = chain([3], repeat(4))
+    monkeypatch.setattr(process, "oom_kills", lambda: next(counts))
+    monkeypatch.setattr(process, "RESCAN_SECONDS", 0.0)  # several looks before a fresh interpreter has begun
+    assert run(job(tmp_path, "killed"))[0] == ["error"]
 
 
 def test_oom_kills_are_read_from_the_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -574,6 +583,27 @@ def test_a_sweep_whose_lines_nobody_reads_goes_on(tmp_path: Path) -> None:
     process.stderr.close()
     assert process.wait(30) == 0
     assert len(list((tmp_path / "runs").iterdir())) == 3
+
+
+def test_a_line_that_no_disk_has_room_for_stops_nothing() -> None:
+    code = "from bench.board import say; say('a'); say('b')"
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_job_that_cannot_be_started_spares_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    start = launcher._Sweep._start
+
+    def scarce(self: Any, one: launcher.Job, cpus: Any) -> process.Process:
+        if one.config["seed"] == 1:
+            raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return start(self, one, cpus)
+
+    monkeypatch.setattr(launcher._Sweep, "_start", scarce)
+    statuses, said = run(job(tmp_path), job(tmp_path, seed=1), job(tmp_path, seed=2))
+    assert statuses == ["ok", "error", "ok"]
+    assert any("seed 1: not started (Resource temporarily unavailable)" in line for line in said)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

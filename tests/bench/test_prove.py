@@ -87,7 +87,7 @@ def test_the_table():
     runs[NOTHING.name] = 20 * [run(NOTHING, False, unknown=(THEIRS,))]
     runs[SLOWER.name] = 8 * [run(SLOWER, True)] + 2 * [run(SLOWER, False)]
     text = table(runs, {"an empty result fails": False}, "0123456789abcdef")
-    assert "commit 0123456789, 30 minutes" in text
+    assert f"commit 0123456789, 30 minutes; the gate's files {prove.digest()}." in text
     assert f"| {NOTHING.name} | 20 | 0 | at most 1 of 20 | 20 | yes |" in text
     assert f"| {SLOWER.name} | 10 | 8 | at least 9 of 10 | 0 | no |" in text
     assert f"| {FASTER.name} | 0 | 0 | at least 9 of 10 | 0 | runs are missing |" in text
@@ -96,6 +96,7 @@ def test_the_table():
 
 def test_the_committed_evidence_is_of_these_trials_and_tests():
     text = prove.OUT.read_text()
+    assert prove.digest() in text, "the gate has changed since: python -m bench.prove"
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("|")]
     for trial in TRIALS:
         (row,) = (row for row in rows if row[0] == trial.name)

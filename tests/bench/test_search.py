@@ -13,7 +13,7 @@ from bench.names import CONF
 from bench.record import BadInput
 from bench.search import Choice, LogUniform, Tuning, draw, space_of
 
-FLOWS = ["cfm", "ffjord", "maf", "nsf", "otcfm", "otflow", "otflow_warm", "rnode"]
+FLOWS = ["cfm", "ffjord", "maf", "nsf", "otcfm", "otflow", "otflow_hutchinson", "otflow_warm", "rnode"]
 
 
 def test_every_flow_has_a_space() -> None:

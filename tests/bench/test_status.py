@@ -116,11 +116,11 @@ def test_why_two_keys_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     one, two = fake_records.make(), fake_records.make(settings={"width": 64, "extra": [1]}, seed=1)
     fake_records.store(tmp_path, [one, two])
     assert why.main([one["key"][:8], two["key"], f"records={tmp_path}"]) == 0
-    assert capsys.readouterr().out.splitlines()[2:] == [
-        "  solver.width: 32 | 64",
+    assert sorted(capsys.readouterr().out.splitlines()[2:]) == [
         "  seed: 0 | 1",
         "  solver.extra: (absent) | [1]",
-    ] or set(why.differences(one["config"], two["config"])) == {"solver.width", "solver.extra", "seed"}
+        "  solver.width: 32 | 64",
+    ]
     assert why.main([one["key"], str(tmp_path / f"{one['key']}.json"), f"records={tmp_path}"]) == 1
     assert why.main([str(tmp_path / one["key"][:8]), two["key"], f"records={tmp_path}"]) == 0
     assert why.main([str(tmp_path / "nothing"), two["key"], f"records={tmp_path}"]) == 2

@@ -130,8 +130,8 @@ def test_the_relaxed_table_says_the_weight_and_leaves_map_solvers_out():
     table = cells(transport.advected(runs, "mixture_to_gaussian d=2", "otflow"))
     assert table["neural_hjb"]["objective"].value == 5.4
     assert table["neural_hjb"]["backward objective"].value == 5.5
-    assert table["neural_hjb"]["by curves"].value == pytest.approx(5.05 + 2.5 * 0.13)
-    assert table["neural_hjb"]["backward by curves"].value == pytest.approx(4.8 + 2.5 * 0.11)
+    assert table["neural_hjb"]["by the map"].value == pytest.approx(5.05 + 2.5 * 0.13)
+    assert table["neural_hjb"]["backward by the map"].value == pytest.approx(4.8 + 2.5 * 0.11)
 
 
 def test_errors_against_dimension_have_a_column_each_and_published_rows_for_the_benchmark():
