@@ -22,7 +22,7 @@ from rich.text import Text
 from bench import ledger, queries
 from bench.claims import gather
 from bench.commandline import Usage
-from bench.report import claims, lint, render, tables, transport
+from bench.report import claims, convergence, lint, render, tables, transport
 from bench.report.frame import by_reference
 from bench.report.lint import Group
 from bench.report.render import Cell, Table
@@ -181,6 +181,14 @@ def advected(records: pd.DataFrame) -> Table:
     return replace(made, notes=[*made.notes, provenance(part)])
 
 
+def advection(records: pd.DataFrame) -> Table:
+    """The report's table of controls on finer and finer grids, of the experiment beside the records."""
+    folders = sorted(Path(folder) / "advection" for folder in records["folder"].unique())
+    if not (made := convergence.advections(folders)):
+        raise Usage("advection: no results of bench.advection beside the records")
+    return made[0]
+
+
 def verdicts(records: pd.DataFrame) -> Table:
     """The ledger of claims."""
     return claims.ledger(queries.judged(ledger.load(), evidence(records)))
@@ -251,6 +259,7 @@ TABLES: dict[str, Made] = {
     "w2benchmark": errors("w2benchmark"),
     "convex_gradients": errors("convex_gradients"),
     "advected": advected,
+    "advection": advection,
     "claims": verdicts,
     "headline": headline,
     "ratios": against(tables.ratios, "ratios"),
