@@ -122,6 +122,7 @@ def test_a_suite_of_suites_has_their_cells_with_their_settings() -> None:
         f"budget.seconds=90 validation.rows=2000 {job}" for job in toys
     ]
     own = 2 * 3 * 2 + 2 * 2 * 2 + 6 * 2  # flow matching's problems, and its other seeds on the toys
+    own += 2 * 3 * 2  # the exact trace and an estimated one
     suites = ("toy", "tabular_small", "discretize", "width", "transport")
     assert len(jobs) == own + sum(len(jobs_of_suite(name)) for name in suites)
 
