@@ -17,10 +17,9 @@ import numpy as np
 import pandas as pd
 
 from bench import stats
-from bench.report import tables
+from bench.report import standing, tables
 from bench.report.frame import BASELINE, Curve, by_reference
 from bench.report.lint import NEVER_RAN, Group
-from bench.report.standing import mixed
 from bench.report.styles import style
 from bench.rerun import words
 
@@ -56,13 +55,18 @@ TIME = Axis("time", "seconds to q", tables.TO_Q)
 
 
 def data(group: Group, reference: str) -> dict[str, Any]:
-    """The group as JSON has it."""
+    """The group as JSON has it.
+
+    `aside`: the solvers that did not run the problems on which most are ranked; the page begins without them, or it
+    could rank none.
+    """
     frame = group.frame.reset_index(drop=True)
     cells = _cells(frame, reference)
     stairs = [staircase(curve) for curve in tables.validations(frame)]
     drawn = [thinned(curve) for curve in frame["curve"][:CURVES]]
     solvers = by_reference(frame["solver"], reference)
     machines, hardware = pd.factorize(_hardware(frame))
+    ranked = standing.of(group, reference)
     return {
         "name": f"part{group.number}",
         "reference": reference,
@@ -71,10 +75,11 @@ def data(group: Group, reference: str) -> dict[str, Any]:
         "quality": {axis.name: axis.label for axis in QUALITY},
         "cost": {axis.name: axis.label for axis in COST},
         "solvers": solvers,
+        "aside": [solver for solver in ranked.absent if solver != reference] if ranked else [],
         "looks": {solver: _look(solver) for solver in solvers},
         "cells": cells,
         "never_ran": NEVER_RAN,
-        "mixed": {name: why for name, part in frame.groupby("dataset") if (why := mixed(part, group.allowed))},
+        "mixed": {name: why for name, part in frame.groupby("dataset") if (why := standing.mixed(part, group.allowed))},
         "critical": [stats.critical_difference(k, 1) for k in range(2, len(solvers) + 1)],
         "hardware": list(hardware),
         "runs": _runs(frame, cells, machines),

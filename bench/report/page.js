@@ -41,7 +41,7 @@ function read(data) {
   const datasets = [...new Set(cells.map(cell => cell.dataset))];
   const validated = datasets.filter(name => cells.some(c => c.dataset === name && c.runs.some(run => run.stairs.length)));
   const everywhere = validated.every(name => cells.some(c => c.dataset === name && c.solver === data.baseline));
-  const part = { ...data, cells, solvers, runs, datasets, validated, hidden: new Set(everywhere ? [] : [data.baseline]), dataset: validated[0] ?? datasets[0] };
+  const part = { ...data, cells, solvers, runs, datasets, validated, hidden: new Set([...(everywhere ? [] : [data.baseline]), ...data.aside]), dataset: validated[0] ?? datasets[0] };
   const why = name => data.mixed[name] ?? (target(part, name, 0) === null ? "no target q" : "");
   return { ...part, refused: Object.fromEntries(validated.map(name => [name, why(name)]).filter(([, reason]) => reason)) };
 }

@@ -16,9 +16,9 @@ from bench.report import tables
 from bench.report.render import Table
 from bench.report.venues import TEXT
 
-COLOURS = 64  # of a picture in the page: half the bytes, and nothing that the eye misses
+COLOURS = 48  # of a picture in the page: half the bytes, and nothing that the eye misses
 WIDEST = 46.0  # rem: what a figure as wide as a paper's text is shown in
-HEAVY = 40_000  # bytes, above which a picture has no more pixels than a plain screen shows
+HEAVY = 30_000  # bytes, above which a picture has no more pixels than a plain screen shows
 REM = 16  # pixels
 
 

@@ -97,6 +97,14 @@ def test_a_setting_that_never_ran_is_nobodys_best():
     assert cells == {"otflow": True, "enot (a)": False, "enot (b)": True}
 
 
+def test_the_page_begins_without_who_would_leave_nothing_to_rank():
+    records = fake.sweep(3, ["moons", "8gaussians", "digits"])
+    assert explore.data(group(records), "otflow")["aside"] == []
+    records += [fake.make("otcfm", "moons", seed) for seed in range(3)]
+    assert explore.data(group(records), "otflow")["aside"] == ["otcfm"]
+    assert explore.data(group(records), "otcfm")["aside"] == [], "ratios are over the reference"
+
+
 def test_the_hardware_of_a_run_is_its_device_or_processor_and_threads():
     plain, card = {"cpu": "Fake CPU 3000"}, {"cpu": "Fake CPU 3000", "device": "cuda Fake GPU"}
     records = [fake.make(seed=seed, env=env) for seed, env in enumerate((plain, {**plain, "threads": 1}, card))]
@@ -521,6 +529,9 @@ def test_what_never_ran_is_no_failure(opened):
     never += [fake.make("enot", name, 0, status="not_installed", reason="x") for name in "ab"]
     tab = opened([*both("a"), *both("b"), *(fake.make("rnode", "a", seed) for seed in range(3)), *never])
     assert set(stood(tab, "b")) == {"otflow", "ffjord"}
+    found = acrossed(tab)
+    assert (found["solvers"], found["problems"]) == (["otflow", "ffjord"], ["a", "b"]), "rnode is put aside"
+    tab.locator(".chip", has_text="rnode").click()
     found = acrossed(tab)
     assert (found["solvers"], found["problems"]) == (["otflow", "ffjord", "rnode"], ["a"])
     assert tab.locator(".chip").all_inner_texts() == ["otflow", "ffjord", "rnode"]
