@@ -150,7 +150,7 @@ class _Sweep:
 
     def run(self, presses: list[int]) -> list[str]:
         learn(self.board, {job.runs for job in self.jobs})
-        for device in {str(job.config.get("device", "cpu")) for job in self.jobs}:
+        for device in {str(job.config.get("device", "cpu")) for job in self.jobs if not job.path.exists()}:
             _device_model(device)  # now: it takes seconds, in which no limit would be looked after
         try:
             while self.running or (self.waiting and not presses):

@@ -135,8 +135,9 @@ class Process:
     def _look(self) -> None:
         """Once a RESCAN_SECONDS, see what there is of it, and whom the system has killed."""
         if time.monotonic() > self._scanned + RESCAN_SECONDS:
-            self._members, self._scanned = keeper.descendants(self._keeper.pid), time.monotonic()
-            self._kills = [self._kills[1], oom_kills()]
+            if self.limits.bytes is not None:
+                self._members = keeper.descendants(self._keeper.pid)
+            self._kills, self._scanned = [self._kills[1], oom_kills()], time.monotonic()
 
     def _broken(self) -> tuple[str, str] | None:
         """Status and reason where a limit is broken."""

@@ -141,8 +141,9 @@ class Evidence:
 
     def experiment(self, name: str) -> Iterator[tuple[Path, Mapping[str, Any]]]:
         """The results of an experiment, file by file. Raises Missing where there are none, Refused for a bad one."""
-        found = [folder for experiment, folder in experiments.folders(self.folders) if experiment.name == name]
-        paths = [path for folder in found for path in sorted(folder.glob("*.json"))]
+        paths = [
+            path for folder in experiments.folders_of(name, self.folders) for path in sorted(folder.glob("*.json"))
+        ]
         if not paths:
             raise Missing(f"no results of bench.{name}")
         for path in paths:

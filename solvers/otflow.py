@@ -185,6 +185,9 @@ class OTFlow(Recipe):
     def start(self, source: Measure, target: Measure, rng: Generator) -> "OTFlowFit":
         assert isinstance(target, Density)
         potential, training = self.begin(lambda: Potential(source.dim, self.width, self.depth, self.rank), source, rng)
+        return self._fit(potential, target, training)
+
+    def _fit(self, potential: Potential, target: Density, training: Training) -> "OTFlowFit":
         return OTFlowFit(self, potential, target, training)
 
 

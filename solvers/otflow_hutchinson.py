@@ -13,13 +13,14 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from datasets.base import Density, Measure
+from datasets.base import Density
 from solvers.divergence import directions
 from solvers.integrate import integrate as runge_kutta
 from solvers.otflow import OTFlow, OTFlowFit
 from solvers.potential import Potential
+from solvers.train import Training
 
 
 def integrate(potential: Potential, x: Tensor, n_steps: int, noise: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -60,9 +61,7 @@ class OTFlowHutchinson(OTFlow):
             raise ValueError("trace_dtype is that of the exact trace, which this solver does not train with")
         super().__post_init__()
 
-    def start(self, source: Measure, target: Measure, rng: Generator) -> "OTFlowHutchinsonFit":
-        assert isinstance(target, Density)
-        potential, training = self.begin(lambda: Potential(source.dim, self.width, self.depth, self.rank), source, rng)
+    def _fit(self, potential: Potential, target: Density, training: Training) -> "OTFlowHutchinsonFit":
         return OTFlowHutchinsonFit(self, potential, target, training)
 
 

@@ -49,6 +49,11 @@ def folders(records: Sequence[Path]) -> Iterator[tuple[Experiment, Path]]:
                 yield experiment, inside
 
 
+def folders_of(name: str, records: Sequence[Path]) -> list[Path]:
+    """Those of the experiment `name`."""
+    return [folder for experiment, folder in folders(records) if experiment.name == name]
+
+
 def found(records: Sequence[Path]) -> Iterator[tuple[Experiment, Path, Found]]:
     """What they left. A file that is not theirs is passed over."""
     for experiment, folder in folders(records):
@@ -67,8 +72,7 @@ def machine(path: Path) -> str:
 
 def tables(records: Sequence[Path]) -> list[Table]:
     """All tables of the experiments beside `records`."""
-    advected = [folder for experiment, folder in folders(records) if experiment.name == "advection"]
-    return [*slopes(records), *convergence.advections(advected)]
+    return [*slopes(records), *convergence.advections(folders_of("advection", records))]
 
 
 def slopes(records: Sequence[Path]) -> list[Table]:

@@ -22,7 +22,7 @@ from rich.text import Text
 from bench import ledger, queries
 from bench.claims import gather
 from bench.commandline import Usage
-from bench.report import claims, convergence, lint, render, tables, transport
+from bench.report import claims, convergence, experiments, lint, render, tables, transport
 from bench.report.frame import by_reference
 from bench.report.lint import Group
 from bench.report.render import Cell, Table
@@ -183,7 +183,7 @@ def advected(records: pd.DataFrame) -> Table:
 
 def advection(records: pd.DataFrame) -> Table:
     """The report's table of controls on finer and finer grids, of the experiment beside the records."""
-    folders = sorted(Path(folder) / "advection" for folder in records["folder"].unique())
+    folders = experiments.folders_of("advection", evidence(records).folders)
     if not (made := convergence.advections(folders)):
         raise Usage("advection: no results of bench.advection beside the records")
     return made[0]

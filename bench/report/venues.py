@@ -4,7 +4,7 @@ Widths and fonts are those of neurips_2024.sty, icml2024.sty, aaai24.sty, jmlr2e
 and tmlr.sty. AAAI's forbids fontenc, with which PGF figures are set: its papers take the PDF. The fonts of PDF, SVG and
 PNG are matplotlib's own alone, so that a figure is the same on every machine: STIX stands for Times, which it is cut
 after, and for Computer Modern, whose copy in matplotlib lacks underscores and signs. A PGF figure is set by LaTeX
-itself in the very font of the paper.
+itself in the very font of the paper. And in which formats figures are written, with a venue or without.
 """
 
 import shutil

@@ -473,13 +473,15 @@ def test_a_folder_that_cannot_be_written_to_is_said_in_a_line(tmp_path: Path) ->
 def test_killed_for_want_of_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counts = chain([3], repeat(4))
     monkeypatch.setattr(process, "oom_kills", lambda: next(counts))
+    monkeypatch.setattr(process, "RESCAN_SECONDS", 1e9)  # no look in between, however slow the machine is
     assert run(job(tmp_path, "killed"))[0] == ["oom"]
 
 
 def test_what_the_system_killed_long_before_tells_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     counts = chain([3], repeat(4))
     monkeypatch.setattr(process, "oom_kills", lambda: next(counts))
-    monkeypatch.setattr(process, "RESCAN_SECONDS", 0.0)  # several looks before a fresh interpreter has begun
+    monkeypatch.setattr(process, "RESCAN_SECONDS", 0.0)
+    monkeypatch.setattr(launcher, "POLL_SECONDS", 1e-3)  # many looks before a fresh interpreter has begun
     assert run(job(tmp_path, "killed"))[0] == ["error"]
 
 
