@@ -14,10 +14,11 @@ from solvers.base import Diverged, Transport
 
 @dataclass
 class Fit:
-    """A density off by `slip` / effort**4, the order of RK4; diverges below `least`."""
+    """A density off by `slip` / effort**4, the order of RK4; diverges below `least`; one step is of effort `step`."""
 
     slip: float
     least: float = 0.0
+    step: float = 0.0
     asked: list[float] = field(default_factory=list)
 
     def transport(self, use: str = "test", effort: float = 1.0) -> Transport:
@@ -27,7 +28,7 @@ class Fit:
             if effort < self.least:
                 raise Diverged("too coarse")
             signs = torch.where(torch.arange(len(x)) % 2 == 0, 1.0, -1.0)  # the mean error is 0, not so the errors
-            return -x.square().sum(1) + signs * self.slip / effort**4
+            return -x.square().sum(1) + signs * self.slip / max(effort, self.step) ** 4
 
         return Transport(log_prob=log_prob)
 
@@ -43,13 +44,24 @@ def test_errors_are_those_of_the_rows_against_the_finest() -> None:
     assert all(point["seconds"] > 0 for point in found["work_precision"])
 
 
-@pytest.mark.parametrize(("slip", "effort"), [(1e-6, 0.125), (1e-4, 0.5), (1e-3, 1.0), (5e-2, 2.0), (1.0, None)])
+@pytest.mark.parametrize(
+    ("slip", "effort"), [(1e-9, 0.03125), (1e-6, 0.125), (1e-4, 0.5), (1e-3, 1.0), (5e-2, 2.0), (1.0, None)]
+)
 def test_the_coarsest_effort_within_the_tolerance_is_found(slip: float, effort: float | None) -> None:
     found = accuracy.measure(Fit(slip), problem(), 100.0)  # type: ignore[arg-type]
     assert found["accurate_effort"] == effort
     assert found["accurate_rows"] == 100
     seconds = {point["effort"]: point["seconds"] for point in found["work_precision"]}
     assert found["accurate_seconds"] == (None if effort is None else seconds[effort])
+
+
+def test_less_effort_than_usual_is_tried_until_one_errs_or_nothing_changes() -> None:
+    errs = accuracy.measure(Fit(1e-9), problem(), 100.0)["work_precision"]  # type: ignore[arg-type]
+    assert [point["effort"] for point in errs] == [1 / 64, 1 / 32, 1 / 16, *accuracy.EFFORTS]
+    assert [point["error"] > accuracy.TOLERANCE for point in errs] == [True, *[False] * 7]
+    one_step = accuracy.measure(Fit(1e-9, step=1 / 16), problem(), 100.0)  # type: ignore[arg-type]
+    assert [point["effort"] for point in one_step["work_precision"]] == [1 / 16, *accuracy.EFFORTS]
+    assert one_step["accurate_effort"] == 1 / 16
 
 
 def test_a_lucky_coarse_effort_does_not_count() -> None:
