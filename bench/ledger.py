@@ -6,8 +6,8 @@ counts as reproduced. The verdict on a part, where `value` is the estimate and `
     not measurable here   there are no records for it, or fewer seeds or problems than the part asks for, or value is
                           no finite number
     reproduced            value and interval lie within the bounds `reproduced`
-    partly                value lies within `reproduced` but its interval reaches beyond, or value and interval lie
-                          within the wider bounds `partly`
+    partly                value and interval lie within the wider bounds `partly`; where there are none, value lies
+                          within `reproduced` but its interval reaches beyond
     not reproduced        otherwise
 
 A claim is reproduced where all its parts are, not reproduced where none of those measured is even partly, not
@@ -221,11 +221,16 @@ def judge(part: Part, measured: Measured) -> Finding:
     if lacking:
         return Finding(part, NOT_MEASURABLE, f"only {' and '.join(lacking)}", measured)
     if part.reproduced.hold(value, low, high):
-        return Finding(part, REPRODUCED, f"{part.reproduced}", measured)
-    if part.reproduced.hold(value):
-        return Finding(part, PARTLY, f"{part.reproduced}, but the interval reaches beyond", measured)
-    if part.partly is not None and part.partly.hold(value, low, high):
-        return Finding(part, PARTLY, f"not {part.reproduced}, but {part.partly}", measured)
-    if part.partly is not None and part.partly.hold(value):
+        alone = "; no interval" if math.isnan(low) else ""
+        return Finding(part, REPRODUCED, f"{part.reproduced}{alone}", measured)
+    within = part.reproduced.hold(value)
+    told = f"{part.reproduced}, but the interval reaches beyond"
+    if part.partly is None:
+        return Finding(
+            part, PARTLY if within else NOT_REPRODUCED, told if within else f"not {part.reproduced}", measured
+        )
+    if part.partly.hold(value, low, high):
+        return Finding(part, PARTLY, told if within else f"not {part.reproduced}, but {part.partly}", measured)
+    if part.partly.hold(value):
         return Finding(part, NOT_REPRODUCED, f"{part.partly}, but the interval reaches beyond", measured)
-    return Finding(part, NOT_REPRODUCED, f"not {part.partly or part.reproduced}", measured)
+    return Finding(part, NOT_REPRODUCED, f"not {part.partly}", measured)

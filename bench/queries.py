@@ -22,13 +22,14 @@ from bench import record, stats
 from bench.ledger import NOT_MEASURABLE, Claim, ClaimError, Entry, Finding, Measured, Missing, Part, Refused, judge
 from bench.names import CONF
 from bench.report import experiments, lint, tables
-from bench.report.tables import Comparison, Pair, Quantity
+from bench.report.tables import Comparison, Pair
 from bench.stats import Interval
 
 ROOT = CONF.parents[1]
 MACHINE = ("device", "cpu")
 TRAINED = ("seconds_to_q", "seconds_per_step", "fit_seconds", "wall_seconds")
 TIMED = (*TRAINED, "inference", "estimated_inference", "density", "samples")
+EIGHTH = 0.125  # bench.accuracy.EFFORTS[0], which would bring torch along
 BY_HAND = "no equal tuning budget: settings are the authors' or by hand"
 
 Arrays = Sequence[np.ndarray]
@@ -388,30 +389,53 @@ def _smallest(runs: pd.DataFrame, q: float) -> np.ndarray:
 
 
 def inference(problem: Problem) -> Comparison:
-    """Seconds of the log-density at equal accuracy (bench.accuracy); unknown unless all runs have them."""
-    both = problem.pair.both
-    if both["accurate_seconds"].isna().any():
+    """Seconds of the log-density of a point at equal accuracy (bench.accuracy); unknown unless all runs have a density.
+
+    A run that is never accurate enough counts as twice the seconds of its greatest effort.
+    """
+    pair = problem.pair
+    if not (pair.both["work_precision"].map(bool) & (pair.both["accurate_rows"] > 0)).all():
         return unknown("a run has no seconds at equal accuracy")
-    if both["accurate_rows"].nunique() > 1:
-        return unknown("seconds at equal accuracy are of different numbers of points")
-    return tables.comparison(problem.pair, ACCURATE)
+    late, floor = (_solvers_where(pair.both, fits) for fits in (_never_accurate, _least_is_accurate))
+    notes = [f"penalised, as a run of {late} is never within the accuracy"] if late else []
+    notes += [f"the least effort tried of {floor} is within the accuracy, and less may be"] if floor else []
+    a, b = (np.array([_accurate(run) for _, run in runs.iterrows()]) for runs in (pair.solver, pair.reference))
+    return Comparison(a, b, tables.is_void(pair.both, tables.DENSITY), note=", ".join(notes))
+
+
+def _accurate(run: pd.Series) -> float:
+    seconds = 2 * max(run["work_precision"])[1] if _never_accurate(run) else run["accurate_seconds"]
+    return float(seconds / run["accurate_rows"])
+
+
+def _never_accurate(run: pd.Series) -> bool:
+    return math.isnan(run["accurate_seconds"])
+
+
+def _least_is_accurate(run: pd.Series) -> bool:
+    """Whether an eighth of the effort was enough and no less was tried, as records have it that are older than that."""
+    return bool(run["accurate_effort"] == min(run["work_precision"])[0] == EIGHTH)
+
+
+def _solvers_where(runs: pd.DataFrame, fits: Callable[[pd.Series], bool]) -> str:
+    return _all(str(run["solver"]) for _, run in runs.iterrows() if fits(run))
 
 
 def best_nll(problem: Problem) -> Comparison:
-    """The lowest validation NLL of each run."""
+    """The lowest validation NLL of each run; unknown where one has none."""
     a, b = (
-        np.array([curve.best for curve in tables.validations(runs) if math.isfinite(curve.best)])
+        np.array([curve.best for curve in tables.validations(runs)])
         for runs in (problem.pair.solver, problem.pair.reference)
     )
-    return Comparison(a, b)
+    if not np.isfinite([*a, *b]).all():
+        return unknown("a run has no finite validation NLL")
+    return Comparison(a, b, tables.is_void(problem.pair.both, tables.TO_Q))
 
 
 def estimated_inference(problem: Problem) -> Comparison:
     """Seconds of the solver's estimated log-density, as its authors time it, over the reference's exact one."""
     return tables.estimate(problem.pair)
 
-
-ACCURATE = Quantity("accurate", tables.column("accurate_seconds"), tables.significant, tables.DENSITY)
 
 QUANTITIES: dict[str, Callable[[Problem], Comparison]] = {
     "parameters_at_q": parameters,
@@ -556,9 +580,8 @@ def _machine_of(env: Mapping[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Trace:
-    """Of bench.trace: the closed form's seconds over those of an estimate with one vector, or that estimate's error,
-
-    the largest over dimensions. `of` is "seconds" or "error".
+    """Of bench.trace, the largest over dimensions: `of` "seconds", the closed form's over those of an estimate with one
+    vector, or "error", that estimate's. Dimensions of two results are refused.
     """
 
     kind: ClassVar[str] = "trace"
@@ -570,15 +593,20 @@ class Trace:
 
     def measure(self, evidence: Evidence) -> Measured:
         found: dict[float, float] = {}
+        again: list[str] = []
         where, threads = set(), set()
         for path, content in evidence.experiment("trace"):
             try:
-                found |= self._by_dim(content["rows"])
+                more = self._by_dim(content["rows"])
                 where.add(_machine_of(content["environment"]))
                 threads.add(str(content["environment"]["threads"]))
             except (KeyError, TypeError, ValueError, StopIteration) as error:
                 raise Refused(f"{path}: not a result of bench.trace ({error!r})") from None
+            again += [f"{path}: another result has d = {dim:g} too" for dim in sorted(found.keys() & more.keys())]
+            found |= more
         one_machine(where)
+        if again:
+            raise Refused(again[0])
         problems = tuple(f"d = {dim:g}" for dim in sorted(found))
         each = ", ".join(f"{found[dim]:.3g}" for dim in sorted(found))
         interval = Interval(max(found.values()), math.nan, math.nan)
@@ -600,16 +628,16 @@ class Trace:
 
 @dataclass(frozen=True)
 class GradientError:
-    """Of bench.gradient_error: seconds of the adjoint's gradient over the direct one's, each the least in which the
+    """Of bench.gradient_error: seconds of the adjoint's gradient over the direct one's, geometric mean over problems.
 
-    relative error is at most `error`; the geometric mean over problems.
+    Each is the least in which the relative error is at most `error`. A problem of two results is refused.
     """
 
     kind: ClassVar[str] = "gradient_error"
     error: float
 
     def measure(self, evidence: Evidence) -> Measured:
-        ratios, where, lacking = {}, set(), []
+        ratios, where, lacking, again = {}, set(), [], list[str]()
         for path, content in evidence.experiment("gradient_error"):
             try:
                 name = str(content["dataset"])
@@ -622,11 +650,15 @@ class GradientError:
                 )
             except (KeyError, TypeError, ValueError) as error:
                 raise Refused(f"{path}: not a result of bench.gradient_error ({error!r})") from None
+            if name in ratios or name in lacking:
+                again.append(f"{path}: another result has {name} too")
             if direct and adjoint:
                 ratios[name] = adjoint / direct
             else:
                 lacking.append(name)
         one_machine(where)
+        if again:
+            raise Refused(again[0])
         if not ratios:
             raise Missing(f"no problem on which both gradients reach an error of {self.error:g}")
         value = float(np.exp(np.mean(np.log(list(ratios.values())))))

@@ -19,6 +19,7 @@ datasets with three seeds 89 %.
 
 import json
 import math
+import sys
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -78,7 +79,7 @@ def contrast(weights: Sequence[float], strata: Strata, rng: Generator, level: fl
     freedom, widened to hold the contrast of medians; strata of one value scatter like nothing.
     """
     rows = [(_positive if log else _values)(stratum) for stratum in strata]
-    scale, back = (np.log, math.exp) if log else (np.asarray, float)
+    scale, back = (np.log, exp) if log else (np.asarray, float)
 
     def of(medians: Iterable[Any]) -> Array:
         return np.asarray(sum(w * scale(middle) for w, middle in zip(weights, medians, strict=True)))
@@ -92,6 +93,11 @@ def contrast(weights: Sequence[float], strata: Strata, rng: Generator, level: fl
     else:
         low, high = _ends(of(_resampled_medians(row, rng) for row in rows), (1 - level) / 2)
     return Interval(back(value), back(low), back(high))
+
+
+def exp(value: float) -> float:
+    """e^value, infinite where that is too large for a float."""
+    return math.inf if value > math.log(sys.float_info.max) else math.exp(value)
 
 
 def median(values: Array, rng: Generator, level: float = LEVEL, *, log: bool = False) -> Interval:
@@ -109,7 +115,7 @@ def paired_ratio(a: Array, b: Array, rng: Generator, level: float = LEVEL) -> In
     if len(a) != len(b):
         raise ValueError(f"{len(a)} timings against {len(b)}: pairs need as many of both")
     logs = np.log(_positive(a) / _positive(b))
-    return Interval(*map(math.exp, contrast([1.0], [logs], rng, level, log=False)))
+    return Interval(*map(exp, contrast([1.0], [logs], rng, level, log=False)))
 
 
 def geometric_mean_ratio(a: Strata, b: Strata, rng: Generator, level: float = LEVEL) -> Interval:
@@ -272,11 +278,13 @@ def _welch(weights: Sequence[float], rows: Sequence[Array], level: float) -> tup
     middle = sum(w * row.mean().item() for w, row in zip(weights, rows, strict=True))
     parts = [(w * w * row.var(ddof=1).item() / len(row), len(row) - 1) for w, row in zip(weights, rows, strict=True)
              if len(row) > 1]  # fmt: skip
-    total = sum(part for part, _ in parts)
-    if total == 0:
+    most = max((part for part, _ in parts), default=0.0)
+    if most == 0:
         return middle, middle
-    freedom = total**2 / sum(part**2 / n for part, n in parts)
-    half = float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt(total)
+    shares = [(part / most, n) for part, n in parts]  # squares of the parts themselves may leave what a float holds
+    total = sum(share for share, _ in shares)
+    freedom = total**2 / sum(share**2 / n for share, n in shares)
+    half = float(stdtrit(freedom, (1 + level) / 2)) * math.sqrt(total) * math.sqrt(most)
     return middle - half, middle + half
 
 

@@ -177,7 +177,7 @@ def show_group(group: Group, made: Sequence[Table], console: Console) -> None:
         console.print(Text(note, style="dim"))
     console.print()
     for table in made:
-        render.show(table, console)
+        render.show(table, console, tables.LEGEND)
 
 
 def show_end(why: str, problems: Sequence[str], console: Console) -> None:

@@ -20,7 +20,7 @@ from bench.report.figures import Drawn
 from bench.report.lint import Group
 from bench.report.options import Options
 from bench.report.page import Picture
-from bench.report.render import slug
+from bench.report.render import file_name
 from bench.report.venues import FORMATS, formats
 
 
@@ -66,7 +66,7 @@ def _write(
     folder.mkdir(parents=True, exist_ok=True)
     named, pictures = [], []
     for one in drawn:
-        path, caption = folder / slug(one.name), " ".join([one.caption, *caveats])
+        path, caption = folder / file_name(one.name), " ".join([one.caption, *caveats])
         named.append((path.name, caption))
         if options.venue:
             one.figure.set_size_inches(options.venue.fitted(*one.figure.get_size_inches()))

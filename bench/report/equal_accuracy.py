@@ -15,7 +15,9 @@ ROWS = 1000  # points that the seconds are for
 
 def all_of(group: Group, reference: str) -> Iterator[Table]:
     """Seconds of each solver's density at equal accuracy, a row for each problem; none where no record tells."""
-    frame = group.frame[(group.frame["status"] == "ok") & group.frame["work_precision"].map(bool)]
+    told = group.frame["work_precision"].map(bool)
+    frame = tables.ran(group.frame[group.frame["solver"].isin(group.frame["solver"][told])])
+    frame = frame[frame["dataset"].isin(group.frame["dataset"][told])]
     if frame.empty:
         return
     solvers = by_reference(frame["solver"], reference)
@@ -34,10 +36,14 @@ def all_of(group: Group, reference: str) -> Iterator[Table]:
 def _accurate(runs: pd.DataFrame) -> Cell:
     if runs.empty:
         return NOTHING
-    best = tables.best_setting(runs)
+    whole = tables.best_setting(runs)
+    best = whole[(whole["status"] == "ok") & whole["work_precision"].map(bool)]
+    if best.empty:
+        return NOTHING
+    part = "" if len(best) == len(whole) else f"\n({len(best)} of {len(whole)})"
     each = best["accurate_seconds"] * ROWS / best["accurate_rows"].where(best["accurate_rows"] > 0)
     if each.isna().any():
         return Cell("not within")
     seconds = float(each.median())
     effort = f" ({best['accurate_effort'].median():g})"
-    return Cell(tables.significant(seconds) + effort, seconds, void=tables.is_void(best, tables.DENSITY))
+    return Cell(tables.significant(seconds) + effort + part, seconds, void=tables.is_void(best, tables.DENSITY))

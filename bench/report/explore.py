@@ -9,7 +9,7 @@ import base64
 import json
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 
 from bench import stats
-from bench.report import standing, tables
+from bench.report import lint, standing, tables
 from bench.report.frame import BASELINE, Curve, by_reference
 from bench.report.lint import NEVER_RAN, Group
 from bench.report.styles import style
@@ -57,11 +57,11 @@ TIME = Axis("time", "seconds to q", tables.TO_Q)
 def data(group: Group, reference: str) -> dict[str, Any]:
     """The group as JSON has it.
 
-    `aside`: the solvers that did not run the problems on which most are ranked; the page begins without them, or it
-    could rank none.
+    `aside`: where any are ranked, the baselines and the solvers that did not run the problems on which most are, or not
+    with as many seeds; the page begins without them, to rank whom standing.of does.
     """
     frame = group.frame.reset_index(drop=True)
-    cells = _cells(frame, reference)
+    cells = _cells(frame, reference, group.allowed)
     stairs = [staircase(curve) for curve in tables.validations(frame)]
     drawn = [thinned(curve) for curve in frame["curve"][:CURVES]]
     solvers = by_reference(frame["solver"], reference)
@@ -75,7 +75,7 @@ def data(group: Group, reference: str) -> dict[str, Any]:
         "quality": {axis.name: axis.label for axis in QUALITY},
         "cost": {axis.name: axis.label for axis in COST},
         "solvers": solvers,
-        "aside": [solver for solver in ranked.absent if solver != reference] if ranked else [],
+        "aside": [s for s in (*lint.BASELINES, *ranked.absent) if s in solvers and s != reference] if ranked else [],
         "looks": {solver: _look(solver) for solver in solvers},
         "cells": cells,
         "never_ran": NEVER_RAN,
@@ -117,14 +117,16 @@ def _look(solver: str) -> list[str]:
     return [look.colour, look.marker, DASHES[look.line]]
 
 
-def _cells(frame: pd.DataFrame, reference: str) -> list[dict[str, Any]]:
+def _cells(frame: pd.DataFrame, reference: str, allowed: Collection[str]) -> list[dict[str, Any]]:
     """A solver at one setting on one dataset each, in the order of tables.
 
-    `chosen`: the best setting of its solver, of those that ran; `void`: the axes that failed certificates void.
+    `beside`: of fewer seeds than others, and ranked against nobody; `chosen`: the best setting of its solver, of the
+    others that ran; `void`: the axes that failed certificates void.
     """
     made = []
     for dataset, part in frame.groupby("dataset"):
-        tried = part[~part["status"].isin(NEVER_RAN)]
+        beside = lint.beside(part, allowed)
+        tried = part[~part["status"].isin(NEVER_RAN) & ~part["label"].isin(beside)]
         rivals = {solver: tables.best_setting(runs)["label"].iloc[0] for solver, runs in tried.groupby("solver")}
         for label in by_reference(part["label"], reference):
             runs = part[part["label"] == label]
@@ -136,6 +138,7 @@ def _cells(frame: pd.DataFrame, reference: str) -> list[dict[str, Any]]:
                     "label": label,
                     "solver": first["solver"],
                     "setting": first["setting"],
+                    "beside": label in beside,
                     "chosen": rivals.get(first["solver"]) == label,
                     "void": [a.name for a in (*QUALITY, *COST, TIME) if failed & set(a.voided_by)],
                     "failed": sorted(failed),

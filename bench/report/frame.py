@@ -3,13 +3,13 @@
 Columns: `key`, `schema`, `folder`, `solver`, `dataset`, `setting` (what sets it apart from other settings of this
 solver on this dataset), `fields` (all its settings, by name), `label` (the solver, with a letter where it has several
 settings), `seed`, `status`, `reason`, the environment (options.ENVIRONMENT), `noisy`, `budget`, `protocol` (validation
-and dataset, as JSON), `tolerance` (of an adaptive integrator, as a power of ten; empty for others), `tuning` (what its
-settings cost to find), `budget_seconds`, `commit`, `started`, `cell` (the configuration but its seed, as JSON),
-`failed` (names of failed certificates), `test_rows` (of the whole test set; where no record tells, the most that any
-run of the folder evaluated), `family` and `dim` (of a dataset that comes in several dimensions, else its name and
-NaN), `curve` (a Curve), `subsampled` (which stored rows were left out: "10 of 50 rows of the source"; empty where none
-were), `work_precision` (of bench.accuracy: effort, seconds and error), and every metric and cost of the record under
-its own name, NaN where absent.
+and dataset, as JSON), `tolerance` (of an adaptive integrator, as powers of ten: in training, and after it where that is
+another; empty for others), `tuning` (what its settings cost to find), `budget_seconds`, `commit`, `started`, `cell`
+(the configuration but its seed, as JSON), `failed` (names of failed certificates), `test_rows` (of the whole test set;
+where no record tells, the most that any run of the folder evaluated), `family` and `dim` (of a dataset that comes in
+several dimensions, else its name and NaN), `curve` (a Curve), `subsampled` (which stored rows were left out: "10 of 50
+rows of the source"; empty where none were), `work_precision` (of bench.accuracy: effort, seconds and error), and every
+metric and cost of the record under its own name, NaN where absent.
 """
 
 import json
@@ -262,9 +262,17 @@ def _budget(budget: Mapping[str, Any]) -> str:
 
 
 def _tolerance(solver: Mapping[str, Any]) -> str:
-    """The decade of the tightest tolerance of `solver`'s integrator; empty where it has none."""
-    found = [_number(solver.get(name)) for name in ("atol", "rtol")]
-    tight = min((value for value in found if value > 0), default=math.nan)
+    """The decade of the tightest tolerance of `solver`'s integrator, and of that after training where it is another's.
+
+    Empty where it has none.
+    """
+    training = _decade(solver.get("atol"), solver.get("rtol"))
+    test = _decade(solver.get("test_atol"), solver.get("test_rtol"))
+    return training if test in ("", training) else f"{training}, test {test}"
+
+
+def _decade(*tolerances: Any) -> str:
+    tight = min((value for value in map(_number, tolerances) if value > 0), default=math.nan)
     return "" if math.isnan(tight) else f"1e{math.floor(math.log10(tight) + 1e-9)}"
 
 

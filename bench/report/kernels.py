@@ -118,7 +118,7 @@ def all_of(records: Sequence[Path]) -> list[Drawn]:
     for experiment, path, measured in experiments.found(records):
         try:
             figure = DRAW[experiment.name](measured)
-        except (KeyError, TypeError, ValueError, AttributeError, StopIteration):
+        except (KeyError, IndexError, TypeError, ValueError, AttributeError, StopIteration, ZeroDivisionError):
             continue
         name = f"{experiment.name}-{experiments.machine(path)}-{path.stem}"
         drawn.append(Drawn(name, figure, f"{experiment.caption} ({experiments.machine(path)}, {path.stem})"))

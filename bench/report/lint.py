@@ -73,21 +73,46 @@ def groups(frame: pd.DataFrame, allowed: Sequence[str] = ()) -> list[Group]:
     return [_group(i, part, apart, tuple(allowed)) for i, part in enumerate(parts, start=1)]
 
 
-def unfair(part: pd.DataFrame) -> list[Mix]:
-    """In which of RANKED the runs on one problem differ; the baselines and what never ran aside.
+def unfair(part: pd.DataFrame, allowed: Collection[str] = ()) -> list[Mix]:
+    """In which of RANKED the runs on one problem differ; the baselines, what never ran and what is beside them aside.
 
-    Solvers without a tolerance go with any. Of seeds, those of all runs of a label count, failed ones too.
+    With seeds `allowed`, nothing is beside. Solvers without a tolerance go with any. Of seeds, those of all runs of a
+    label count, failed ones too.
     """
+    rivals = _rivals(part)
+    rivals = rivals[~rivals["label"].isin(beside(part, allowed))]
+    seeds = rivals["label"].map({label: ", ".join(map(str, sorted(own))) for label, own in _seeds(rivals).items()})
+    return list(_mixes_of(rivals.assign(seeds=seeds), RANKED))
+
+
+def beside(part: pd.DataFrame, allowed: Collection[str] = ()) -> list[str]:
+    """The labels on one problem that have some of the seeds which two other solvers at least have all of.
+
+    They are shown beside those, and ranked against nobody unless seeds are `allowed` to differ: a suite has one seed
+    of what it does not compare.
+    """
+    if "seeds" in allowed:
+        return []
+    rivals = _rivals(part)
+    seeds = _seeds(rivals)
+    most = max(seeds.values(), key=lambda own: (len(own), sorted(own)), default=frozenset())
+    whole = rivals["label"].isin([label for label, own in seeds.items() if own == most])
+    return [label for label, own in seeds.items() if own < most] if rivals["solver"][whole].nunique() > 1 else []
+
+
+def _rivals(part: pd.DataFrame) -> pd.DataFrame:
     rival = ~part["solver"].isin(BASELINES) & ~part["status"].isin(NEVER_RAN)
-    rivals = part[["key", "label", "seed", *(name for name in RANKED if name in part)]][rival]
-    seeds = rivals.groupby("label")["seed"].agg(lambda found: ", ".join(map(str, sorted(set(found)))))
-    told = rivals.assign(seeds=rivals["label"].map(seeds))
-    return list(_mixes_of(told, RANKED))
+    return part[["key", "solver", "label", "seed", *(name for name in RANKED if name in part)]][rival]
+
+
+def _seeds(rivals: pd.DataFrame) -> dict[str, frozenset[int]]:
+    """The seeds of each label."""
+    return {str(label): frozenset(own) for label, own in rivals.groupby("label")["seed"]}
 
 
 def admitted(group: Group, table: Table, part: pd.DataFrame | None = None) -> Table:
     """`table` with what it owes to overrides in its notes: the group's, and of `part` what should not be ranked."""
-    found = [] if part is None else [mix for mix in unfair(part) if mix.name in group.allowed]
+    found = [] if part is None else [mix for mix in unfair(part, group.allowed) if mix.name in group.allowed]
     caveats = [f"allow={mix.name}: ranked although runs differ in {mix}." for mix in found]
     return replace(table, notes=(*table.notes, *group.caveats, *caveats))
 
@@ -98,7 +123,7 @@ def ranked_although(problems: Mapping[str, pd.DataFrame], allowed: Collection[st
         return []
     differ: dict[str, list[str]] = {}
     for name, part in problems.items():
-        for mix in unfair(part):
+        for mix in unfair(part, allowed):
             if mix.name in allowed:
                 differ.setdefault(mix.name, []).append(name)
     return [f"allow={mix}: ranked although runs differ in {mix} on {', '.join(on)}." for mix, on in differ.items()]

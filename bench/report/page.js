@@ -40,8 +40,7 @@ function read(data) {
   const solvers = data.solvers.filter(solver => cells.some(cell => cell.solver === solver));
   const datasets = [...new Set(cells.map(cell => cell.dataset))];
   const validated = datasets.filter(name => cells.some(c => c.dataset === name && c.runs.some(run => run.stairs.length)));
-  const everywhere = validated.every(name => cells.some(c => c.dataset === name && c.solver === data.baseline));
-  const part = { ...data, cells, solvers, runs, datasets, validated, hidden: new Set([...(everywhere ? [] : [data.baseline]), ...data.aside]), dataset: validated[0] ?? datasets[0] };
+  const part = { ...data, cells, solvers, runs, datasets, validated, hidden: new Set(data.aside), dataset: validated[0] ?? datasets[0] };
   const why = name => data.mixed[name] ?? (target(part, name, 0) === null ? "no target q" : "");
   return { ...part, refused: Object.fromEntries(validated.map(name => [name, why(name)]).filter(([, reason]) => reason)) };
 }
@@ -65,7 +64,8 @@ function timeTo(run, q) {
 }
 
 /** Of each setting on a dataset: the seconds to the target, penalised where it is not reached; rank and ratio to the
- * reference only where runs may be ranked. A ratio is void where either of its times is. */
+ * reference only where runs may be ranked, which those of fewer seeds than others' may not. A ratio is void where either
+ * of its times is. */
 function standing(part, dataset, slack) {
   const q = target(part, dataset, slack), refused = part.refused[dataset] ?? "", comparable = q !== null && !refused;
   const found = part.cells.filter(cell => cell.dataset === dataset).map(cell => {
@@ -76,12 +76,12 @@ function standing(part, dataset, slack) {
     return { cell, reached, of: times.length, seconds, isVoided, solved: reached === times.length && !isVoided };
   });
   const reference = found.find(row => row.cell.solver === part.reference && row.cell.chosen);
-  const ranked = found.filter(row => row.solved);
+  const ranked = found.filter(row => row.solved && !row.cell.beside && !part.hidden.has(row.cell.solver));
   for (const row of found) {
-    row.ratio = reference && comparable ? row.seconds / reference.seconds : NaN;
+    row.ratio = reference && comparable && !row.cell.beside ? row.seconds / reference.seconds : NaN;
     row.ratioVoided = row.isVoided || Boolean(reference?.isVoided);
     row.mark = reference && row.reached + reference.reached < row.of + reference.of ? "*" : "";
-    row.rank = row.solved && comparable ? rankOf(row.seconds, ranked.map(other => other.seconds)) : NaN;
+    row.rank = row.solved && comparable && !row.cell.beside ? rankOf(row.seconds, ranked.map(other => other.seconds)) : NaN;
   }
   return { q, refused, rows: found };
 }
@@ -89,12 +89,12 @@ function standing(part, dataset, slack) {
 const rankOf = (value, among) =>
   among.filter(x => x < value).length + (among.filter(x => x === value).length + 1) / 2;
 
-/** Solvers, at their best settings, on the problems that all those shown have run, less those on which the tables rank
- * nobody; Infinity where not solved. */
+/** Solvers, at their best settings, on the problems that all those shown have run with as many seeds, less those on which the
+ * tables rank nobody; Infinity where not solved. */
 function across(part, slack) {
   const runners = part.solvers.filter(solver => !part.hidden.has(solver) &&
     part.cells.some(cell => cell.solver === solver && cell.runs.some(run => run.stairs.length)));
-  const has = (solver, dataset) => part.cells.some(c => c.solver === solver && c.dataset === dataset);
+  const has = (solver, dataset) => part.cells.some(c => c.solver === solver && c.dataset === dataset && !c.beside);
   const problems = part.validated.filter(dataset =>
     runners.length && !part.refused[dataset] && runners.every(solver => has(solver, dataset)));
   const seconds = runners.map(() => []), ratios = runners.map(() => []), marks = runners.map(() => "");
@@ -317,8 +317,10 @@ function chart(box, { title, x, y, series, rules = [] }) {
 // Tables
 
 /** Rows of numbers or text: `columns` are [heading, row -> value, row -> shown, row -> void]; sorts by click. */
+const sorting = {};  // of each table by its name: it is made anew wherever the slider moves
+
 function table(box, { name, caption, columns, rows: given, order, mark, most = 400, pick }) {
-  const sort = { by: order?.[0] ?? -1, up: order?.[1] ?? true };
+  const sort = sorting[name] ??= { by: order?.[0] ?? -1, up: order?.[1] ?? true };
   const heads = columns.map(([heading], i) => h("th", { scope: "col" }, h("button", { type: "button", onclick: () => {
     sort.up = sort.by === i ? !sort.up : true;
     sort.by = i;
@@ -419,7 +421,7 @@ function explore(part) {
       if (Number.isFinite(a) && Number.isFinite(b) && a > 0) points.push({ cell, a, b, run: runs[0] });
     }
     const void_ = cell => isVoid(cell, axes.x) || isVoid(cell, axes.y);
-    const fair = points.filter(p => !void_(p.cell));
+    const fair = points.filter(p => !void_(p.cell) && !p.cell.beside);
     const refused = part.mixed[part.dataset];
     const front = refused ? [] : fair.filter(p => !fair.some(o => o.a <= p.a && o.b <= p.b && (o.a < p.a || o.b < p.b))).sort((p, o) => p.a - o.a);
     const log = points.length > 0 && points.every(p => p.b > 0);
@@ -433,8 +435,10 @@ function explore(part) {
     const shown = found.rows.filter(row => !part.hidden.has(row.cell.solver) && row.cell.runs.some(run => run.stairs.length || run.status !== "ok"));
     const q = found.q === null ? "no target q, as no certified solver has a validation NLL in most runs" : `target q = ${found.q.toFixed(3)} nat`;
     const left = found.q !== null && found.refused ? ` Not ranked: ${found.refused}.` : "";
+    const few = shown.filter(row => row.cell.beside).map(row => row.cell.label);
+    const beside = few.length ? ` Not ranked, as others have more seeds: ${few.join(", ")}.` : "";
     const dagger = isVoided => (isVoided ? "†" : "");
-    table(place.standing, { name: `${part.name}-time-to-q`, caption: `${part.dataset}: ${q}.${left} *: runs that do not reach it, counted as twice their budget`, rows: shown, order: [1, true], mark: row => (row.isVoided ? "void" : ""),
+    table(place.standing, { name: `${part.name}-time-to-q`, caption: `${part.dataset}: ${q}.${left}${beside} *: runs that do not reach it, counted as twice their budget`, rows: shown, order: [1, true], mark: row => (row.isVoided ? "void" : ""),
       columns: [["solver", row => row.cell.label + dagger(row.isVoided)],
         ["seconds to q", row => (row.reached ? row.seconds : NaN), row => (row.reached ? significant(row.seconds) + (row.reached < row.of ? "*" : "") : "not reached")],
         ["reached", row => row.reached, row => `${row.reached} of ${row.of}`],

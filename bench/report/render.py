@@ -2,7 +2,8 @@
 
 import math
 import re
-from collections.abc import Callable, Sequence
+import zlib
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -58,18 +59,21 @@ class Table:
     @property
     def file(self) -> str:
         """Its name as that of a file."""
-        return slug(self.name)
+        return file_name(self.name)
 
     def __post_init__(self) -> None:
         assert all(len(cells) == len(self.columns) for _, cells in self.rows)
 
 
-def show(table: Table, console: Console) -> None:
-    """Print for a terminal: void numbers dim, the best bold; columns that do not fit beside others stand below them."""
+def show(table: Table, console: Console, told: Collection[str] = ()) -> None:
+    """Print for a terminal: void numbers dim, the best bold; columns that do not fit beside others stand below them.
+
+    Of the legend what is not `told` once for all tables.
+    """
     console.print(Text(table.title, style="bold"))
     for columns in [range(len(table.columns))] if table.text else _beside(table, console.width):
         console.print(_grid(table, columns))
-    for note in table.notes:
+    for note in (*table.notes, *(line for line in table.legend if line not in told)):
         console.print(Text(f"  {note}", style="dim"))
     console.print()
 
@@ -114,16 +118,21 @@ def _beside(table: Table, width: int) -> list[list[int]]:
 def markdown(table: Table) -> str:
     """A pipe table, its title above and its notes below."""
 
-    def line(parts: Sequence[str]) -> str:
-        return "| " + " | ".join(p.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;") for p in parts) + " |"
+    escaped = _plain if table.text else _number
+
+    def line(parts: Iterable[str]) -> str:
+        return "| " + " | ".join(parts) + " |"
 
     head = [
         f"**{_plain(table.title)}**",
         "",
-        line([table.heading, *table.columns]),
+        line(map(escaped, [table.heading, *table.columns])),
         "|---|" + ("---|" if table.text else "---:|") * len(table.columns),
     ]
-    body = [line([label, *(f"**{c}**" if c.best else str(c) for c in cells)]) for label, cells in table.rows]
+    body = [
+        line([escaped(label), *(f"**{escaped(str(c))}**" if c.best else escaped(str(c)) for c in cells)])
+        for label, cells in table.rows
+    ]
     return (
         "\n".join([*head, *body, *(f"\n{note}".replace("<", "&lt;") for note in (*table.notes, *table.legend))]) + "\n"
     )
@@ -131,11 +140,19 @@ def markdown(table: Table) -> str:
 
 def _plain(text: str) -> str:
     """`text` as Markdown that shows it as it is."""
-    return re.sub(r"([\\`*_\[\]|])", r"\\\1", " ".join(text.split())).replace("<", "&lt;")
+    shown = re.sub(r"([\\`*_\[\]|])", r"\\\1", " ".join(text.split()))
+    return shown.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def _number(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
 
 
 def csv(table: Table) -> str:
-    """Full numbers: for each column its value, and where there is an interval its ends; then what is void."""
+    """Full numbers: for each column its value, and where there is an interval its ends; then what is void.
+
+    And its text, where that says more than the number: that a run did not get there, or of how many it is.
+    """
     columns: dict[str, list[object]] = {table.heading: [label for label, _ in table.rows]}
     for i, name in enumerate(table.columns):
         cells = [row[i] for _, row in table.rows]
@@ -149,7 +166,13 @@ def csv(table: Table) -> str:
             columns[f"{plain} high"] = [c.high for c in cells]
         if any(c.void for c in cells):
             columns[f"{plain} void"] = [c.void for c in cells]
+        if any(_says_more(c) for c in cells):
+            columns[f"{plain} shown"] = [" ".join(c.text.split()) for c in cells]
     return pd.DataFrame(columns).to_csv(index=False)
+
+
+def _says_more(cell: Cell) -> bool:
+    return cell != NOTHING and (math.isnan(cell.value) or any(mark in cell.text for mark in "*("))
 
 
 NEEDS = r"\usepackage{adjustbox,array,booktabs,longtable,xcolor}"
@@ -220,6 +243,12 @@ def _has_letter(character: str) -> bool:
 def slug(name: str) -> str:
     """`name` as a file name: names of datasets and solvers come from records."""
     return re.sub(r"[^A-Za-z0-9_=-]+", "-", name).strip("-") or "table"
+
+
+def file_name(name: str) -> str:
+    """`name` as a file's, by its checksum too where a slug alone could be another's as well: a.b and a-b."""
+    plain = re.fullmatch(r"[A-Za-z0-9_= ()-]+", name)
+    return slug(name) if plain else f"{slug(name)}-{zlib.crc32(name.encode()):08x}"
 
 
 MINUS = re.compile(r"(?<![\w.])-(?=\d)")  # that of -61.2, not that of 1.2e-4

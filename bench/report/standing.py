@@ -15,14 +15,15 @@ from bench.report.tables import Target
 Block = tuple[set[str], set[str]]  # solvers, and problems that all of them ran
 
 LEAST = 2  # solvers, and problems, below which there is nothing to rank
+MOST = 4096  # sets of solvers that are looked at: of n problems that each lack another solver there are 2^n
 
 
 @dataclass(frozen=True)
 class Standing:
     """Median seconds to q (solvers, problems): inf where a run does not reach it, or a failed certificate voids it.
 
-    `absent` are solvers that did not run all of the problems, `refused` problems on which none may be ranked, with the
-    reason, `caveats` in what runs differ that are ranked all the same.
+    `absent` are solvers that did not run all of the problems, or not with as many seeds, `refused` problems on
+    which none may be ranked, with the reason, `caveats` in what runs differ that are ranked all the same.
     """
 
     solvers: Sequence[str]
@@ -37,7 +38,7 @@ class Standing:
         """What it is of, as captions say it."""
         told = [f"Problems: {', '.join(self.problems)}; what is not reached or void counts as failed."]
         if self.absent:
-            told.append(f"Not run on all of them: {', '.join(self.absent)}.")
+            told.append(f"Not run on all of them, or with fewer seeds: {', '.join(self.absent)}.")
         if self.refused:
             told.append(f"Not ranked: {'; '.join(self.refused)}.")
         return " ".join([*told, *self.caveats])
@@ -51,6 +52,7 @@ def of(group: Group, reference: str) -> Standing | None:
     """
     rivals = group.frame[~group.frame["solver"].isin(lint.BASELINES) & ~group.frame["status"].isin(lint.NEVER_RAN)]
     judged = {str(solver) for solver, runs in rivals.groupby("solver") if _validated(runs)}
+    rivals = pd.concat([_ranked(part, group.allowed) for _, part in rivals.groupby("dataset")] or [rivals])
     ran = {str(name): judged & set(runs["solver"]) for name, runs in rivals.groupby("dataset") if _validated(runs)}
     parts = {str(name): part for name, part in group.frame.groupby("dataset") if name in ran}
     goals = {name: tables.target(part) for name, part in parts.items()}
@@ -81,7 +83,7 @@ def refusal(part: pd.DataFrame, goal: Target | None, allowed: Collection[str]) -
 
 def mixed(part: pd.DataFrame, allowed: Collection[str]) -> str:
     """Why nothing is ranked on the problem of which `part` has all runs, times or not; empty where it is."""
-    names = [mix.name for mix in lint.unfair(part) if mix.name not in allowed]
+    names = [mix.name for mix in lint.unfair(part, allowed) if mix.name not in allowed]
     return f"runs differ in {', '.join(names)}" if names else ""
 
 
@@ -92,11 +94,16 @@ def block(ran: Mapping[str, set[str]]) -> Block:
     """
     shared: set[frozenset[str]] = set()
     for one in map(frozenset, ran.values()):
-        shared |= {one, *(one & other for other in shared)}
+        shared |= {one, *(one & other for other in shared)} if len(shared) < MOST else {one}
     blocks = [(set(solvers), {name for name, those in ran.items() if solvers <= those}) for solvers in shared]
     nothing: Block = (set(), set())
     fit = [one for one in blocks if min(map(len, one)) >= LEAST]
     return max(fit, key=lambda one: (len(one[0]) * len(one[1]), len(one[0]), sorted(one[0])), default=nothing)
+
+
+def _ranked(part: pd.DataFrame, allowed: Collection[str]) -> pd.DataFrame:
+    """The runs on one problem that as many seeds as others' are of."""
+    return part[~part["label"].isin(lint.beside(part, allowed))]
 
 
 def _validated(runs: pd.DataFrame) -> bool:

@@ -8,7 +8,7 @@ counts for nothing. Intervals need MIN_SEEDS seeds.
 
 import math
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import chain
@@ -188,8 +188,7 @@ def summary(group: Group, dataset: str, reference: str) -> Table:
     lint.one_environment(part, group.allowed)
     goal = target(part)
     runs = by_label(part, reference)
-    mixed = unranked(group, part)
-    fair = not mixed
+    fair, mixed = ranking(group, part)
     tried = by_label(ran(part), reference)
     spent = {} if goal is None else {label: times(rows, goal.q, part) for label, rows in tried.items()}
     reached = {label: label in spent and not spent[label].mark and not is_void(runs[label], TO_Q) for label in runs}
@@ -217,7 +216,7 @@ def training(group: Group, dataset: str, reference: str) -> Table:
     """Size and training of each solver beside the published ones; no rows where nothing is published of them."""
     part = group.frame[group.frame["dataset"] == dataset]
     runs = by_label(part, reference)
-    columns, sources = columns_of(runs, TRAINING, known=partial(published.training, dataset))
+    columns, sources = columns_of(runs, TRAINING, ranking(group, part)[0], partial(published.training, dataset))
     rows = list(zip(runs, zip(*columns.values(), strict=True), strict=True)) if sources else []
     name, title = f"{dataset}_training{group.suffix}", f"{dataset}: training beside what is published"
     notes = [*settings(part), *sources, *broken(part)]
@@ -225,10 +224,13 @@ def training(group: Group, dataset: str, reference: str) -> Table:
     return lint.admitted(group, made)
 
 
-def unranked(group: Group, part: pd.DataFrame) -> list[str]:
-    """Why nothing is ranked in the table of `part`, runs on one problem, a line for each reason."""
-    mixes = [mix for mix in lint.unfair(part) if mix.name not in group.allowed]
-    return [f"Nothing is ranked: runs differ in {mix} (allow={mix.name} ranks them)." for mix in mixes]
+def ranking(group: Group, part: pd.DataFrame) -> tuple[set[str], list[str]]:
+    """The labels to rank in the table of `part`, runs on one problem, and a line for each reason against others."""
+    if mixes := [mix for mix in lint.unfair(part, group.allowed) if mix.name not in group.allowed]:
+        return set(), [f"Nothing is ranked: runs differ in {mix} (allow={mix.name} ranks them)." for mix in mixes]
+    beside = lint.beside(part, group.allowed)
+    told = [f"Not ranked, as others have more seeds: {', '.join(beside)} (allow=seeds ranks all)."] if beside else []
+    return set(part["label"]) - set(beside), told
 
 
 def _summary_notes(part: pd.DataFrame, goal: Target | None) -> list[str]:
@@ -315,18 +317,18 @@ def filled(columns: Mapping[str, Sequence[Cell]]) -> dict[str, Sequence[Cell]]:
     return {heading: cells for heading, cells in columns.items() if any(cell != NOTHING for cell in cells)}
 
 
-def cells_of(runs: Runs, quantity: Quantity, reached: Mapping[str, bool], fair: bool = True) -> list[Cell]:
-    """A column: a cell for each of `runs`, the best of those that may be ranked in bold; none if it is not `fair`."""
+def cells_of(runs: Runs, quantity: Quantity, reached: Mapping[str, bool], fair: Collection[str]) -> list[Cell]:
+    """A column: a cell for each of `runs`, the best in bold of those that are `fair` to rank."""
     values = [_values(rows, quantity) for rows in runs.values()]
     cells = [_cell(rows, quantity, found) for rows, found in zip(runs.values(), values, strict=True)]
-    if not quantity.ranked or not fair:
+    if not quantity.ranked:
         return cells
-    ranked = [not quantity.timed or reached[label] for label in runs]
+    ranked = [label in fair and (not quantity.timed or reached[label]) for label in runs]
     return _bold(cells, ranked, [len(v) == len(ran(rows)) for v, rows in zip(values, runs.values(), strict=True)])
 
 
 def columns_of(
-    runs: Runs, quantities: Sequence[Quantity], fair: bool = True, known: Known | None = None
+    runs: Runs, quantities: Sequence[Quantity], fair: Collection[str], known: Known | None = None
 ) -> tuple[dict[str, Sequence[Cell]], list[str]]:
     """The columns of `quantities` in which there is anything, and notes: where published values beside them are from.
 
@@ -356,9 +358,9 @@ def _cell(runs: pd.DataFrame, quantity: Quantity, values: np.ndarray) -> Cell:
     return Cell(text, *found, void=is_void(runs, quantity.voided_by))
 
 
-def _time_column(runs: Runs, spent: Mapping[str, Times], fair: bool) -> list[Cell]:
+def _time_column(runs: Runs, spent: Mapping[str, Times], fair: Collection[str]) -> list[Cell]:
     cells = [_time_cell(rows, spent[label]) if label in spent else NOTHING for label, rows in runs.items()]
-    ranked = [fair and label in spent and not spent[label].mark for label in runs]
+    ranked = [label in fair and label in spent and not spent[label].mark for label in runs]
     return _bold(cells, ranked, ranked)
 
 
@@ -390,12 +392,12 @@ def _bold(cells: Sequence[Cell], ranked: Sequence[bool], whole: Sequence[bool]) 
 # Ratios
 
 
-def ratios(group: Group, solver: str, reference: str, found: "Pairs | None" = None) -> Table:
+def ratios(group: Group, solver: str, reference: str, given: "Pairs | None" = None) -> Table:
     """`solver` over `reference` for each dataset that has both, then the means over datasets."""
     title = f"{solver} / {reference}: how many times more"
     columns = ["parameters", "seconds to q", "seconds a step", "density", "samples"]
-    pairs, found_notes = found or pairs_of(group, solver, reference)
-    notes = list(found_notes)
+    found = given or pairs_of(group, solver, reference)
+    pairs, notes = found.pairs, [*found.caveats, *found.notes]
     compared = [_compare(pair) for pair in pairs]
     estimates = [estimate(pair) for pair in pairs]
     if any(c.known for c in estimates):
@@ -437,7 +439,13 @@ class Pair:
         return pd.concat([self.solver, self.reference])
 
 
-Pairs = tuple[list[Pair], list[str]]  # of two solvers, and notes on them
+@dataclass(frozen=True)
+class Pairs:
+    """The runs of two solvers on each dataset; `caveats` are of every number made of them, `notes` of how they are."""
+
+    pairs: list[Pair]
+    caveats: list[str]
+    notes: list[str]
 
 
 @dataclass(frozen=True)
@@ -461,7 +469,7 @@ class Comparison:
 
 def pairs_of(group: Group, solver: str, reference: str) -> Pairs:
     """The runs of `solver` and of `reference` on each dataset that has both, and what to note of them."""
-    pairs, notes = [], []
+    pairs, caveats, notes = [], [], []
     for dataset, part in group.frame.groupby("dataset"):
         lint.one_environment(part, group.allowed)
         tried = ran(part)
@@ -473,9 +481,11 @@ def pairs_of(group: Group, solver: str, reference: str) -> Pairs:
         both = pd.concat([a, b])
         mixes = lint.unfair(both)
         if refused := [mix for mix in mixes if mix.name not in group.allowed]:
-            notes += [f"{dataset}: not compared: runs differ in {mix} (allow={mix.name} compares)." for mix in refused]
+            caveats += [
+                f"{dataset}: not compared: runs differ in {mix} (allow={mix.name} compares)." for mix in refused
+            ]
             continue
-        notes += [f"{dataset}: allow={mix.name}: compared although runs differ in {mix}." for mix in mixes]
+        caveats += [f"{dataset}: allow={mix.name}: compared although runs differ in {mix}." for mix in mixes]
         several = tried.groupby("solver")["label"].nunique() > 1
         chosen = [runs["label"].iloc[0] for runs in (a, b) if several[runs["solver"].iloc[0]]]
         notes += [f"{dataset}: {note}"] if note else []
@@ -485,12 +495,12 @@ def pairs_of(group: Group, solver: str, reference: str) -> Pairs:
     goals = [f"{p.dataset} {nats(p.goal.q)}{'~' if p.goal.unconverged else ''}" for p in pairs if p.goal]
     notes += [f"q in nats (~: not converged): {', '.join(goals)}."] if goals else []
     noisy = [p.dataset for p in pairs if p.both["noisy"].any()]
-    notes += [f"Do not quote the seconds: others used the processor ({', '.join(noisy)})."] if noisy else []
+    caveats += [f"Do not quote the seconds: others used the processor ({', '.join(noisy)})."] if noisy else []
     few = [p.dataset for p in pairs if min(map(_finished, (p.solver, p.reference))) < MIN_SEEDS]
     if few:
         why = f"fewer than {MIN_SEEDS} finished seeds; seconds to q count failed ones too"
         notes.append(f"No interval ({why}): {', '.join(few)}.")
-    return pairs, notes
+    return Pairs(pairs, caveats, notes)
 
 
 def best_setting(runs: pd.DataFrame) -> pd.DataFrame:
@@ -581,48 +591,60 @@ def _mean_cell(across: Sequence[Comparison], mean: Callable[[Sequence[Comparison
     return Cell(_with_interval(found, mark) + part, *found, void=any(c.void for c in known))
 
 
-def decomposition(group: Group, solver: str, reference: str, found: "Pairs | None" = None) -> Table:
+def decomposition(group: Group, solver: str, reference: str, given: "Pairs | None" = None) -> Table:
     """seconds to q = steps x evaluations a step x FLOP an evaluation x seconds a FLOP, by medians over seeds."""
+    found = given or pairs_of(group, solver, reference)
     columns = ["steps\nto q", "evaluations\na step", "MFLOP an\nevaluation", "seconds\na GFLOP", "seconds\nto q"]
     rows: list[tuple[str, Sequence[Cell]]] = []
-    for pair in (found or pairs_of(group, solver, reference))[0]:
+    for pair in found.pairs:
         a, b = (_factors(runs, pair) for runs in (pair.solver, pair.reference))
-        rows.append((f"{pair.dataset} · {reference}", [_plain(v) for v in b]))
-        rows.append((f"{pair.dataset} · {solver}", [_plain(v) for v in a]))
-        rows.append((f"{pair.dataset} · ratio", [_plain(_over(x, y)) for x, y in zip(a, b, strict=True)]))
+        rows.append((f"{pair.dataset} · {reference}", b))
+        rows.append((f"{pair.dataset} · {solver}", a))
+        rows.append((f"{pair.dataset} · ratio", [_quotient(x, y) for x, y in zip(a, b, strict=True)]))
     title = f"What the time of {solver} and {reference} is made of"
     notes = ["The last column is the product of the others. FLOP of matrix products only, of a mean step."]
-    return lint.admitted(
-        group, Table(f"{solver}_factors{group.suffix}", title, "dataset · solver", columns, rows, notes)
-    )
+    name = f"{solver}_factors{group.suffix}"
+    return lint.admitted(group, Table(name, title, "dataset · solver", columns, rows, [*notes, *found.caveats], LEGEND))
 
 
-def _factors(runs: pd.DataFrame, pair: Pair) -> list[float]:
-    """The five columns; where not even half of the runs reach the target, steps and seconds to it are NaN."""
+def _factors(runs: pd.DataFrame, pair: Pair) -> list[Cell]:
+    """The five columns; where not even half of the runs reach the target, steps and seconds to it are NaN.
+
+    Those that a target makes inherit what voids or marks the seconds to it.
+    """
     calls, flops = evaluations(runs).median(), runs["flops"].median()
     time = None if pair.goal is None else times(runs, pair.goal.q, pair.both)
+    work = [_plain(calls), _plain(_over(flops, calls) / 1e6)]
     if time is None or time.reached.mean() <= 0.5:
         a_step = (runs["fit_seconds"] / runs["steps"].where(runs["steps"] > 0)).median()
-        return [math.nan, calls, _over(flops, calls) / 1e6, _over(a_step, flops) * 1e9, math.nan]
+        return [NOTHING, *work, _plain(_over(a_step, flops) * 1e9), NOTHING]
     seconds, steps = np.median(time.seconds).item(), np.median(time.steps).item()
-    return [steps, calls, _over(flops, calls) / 1e6, _over(seconds, steps * flops) * 1e9, seconds]
+    to_q = [
+        _plain(value, time.mark, is_void(runs, TO_Q)) for value in (steps, _over(seconds, steps * flops) * 1e9, seconds)
+    ]
+    return [to_q[0], *work, *to_q[1:]]
+
+
+def _quotient(a: Cell, b: Cell) -> Cell:
+    return _plain(_over(a.value, b.value), "*" if "*" in a.text + b.text else "", a.void or b.void)
 
 
 def _over(a: float, b: float) -> float:
     return a / b if b else math.nan
 
 
-def sensitivity(group: Group, solver: str, reference: str, found: "Pairs | None" = None) -> Table:
+def sensitivity(group: Group, solver: str, reference: str, given: "Pairs | None" = None) -> Table:
     """The ratio of the times to q for other tolerances than SLACK."""
-    pairs, _ = found or pairs_of(group, solver, reference)
+    found = given or pairs_of(group, solver, reference)
     rows = []
-    for pair in pairs:
+    for pair in found.pairs:
         best = target(pair.both, 0.0)
         goals = [best and replace(best, q=best.q + slack) for slack in SLACKS]
         rows.append((pair.dataset, [_ratio_cell(time_comparison(pair, goal)) for goal in goals]))
     title = f"{solver} / {reference}: seconds to q, by the tolerance in q"
     columns = [f"+{slack:g} nat" for slack in SLACKS]
-    return lint.admitted(group, Table(f"{solver}_tolerance{group.suffix}", title, "dataset", columns, rows, (), LEGEND))
+    name = f"{solver}_tolerance{group.suffix}"
+    return lint.admitted(group, Table(name, title, "dataset", columns, rows, found.caveats, LEGEND))
 
 
 def across(group: Group, reference: str, found: Mapping[str, "Pairs"]) -> Table:
@@ -632,12 +654,13 @@ def across(group: Group, reference: str, found: Mapping[str, "Pairs"]) -> Table:
     """
     rows: list[tuple[str, Sequence[Cell]]] = []
     notes = []
-    for solver, (pairs, _) in found.items():
-        used = {pair.dataset: time for pair in pairs if (time := _seed_by_seed(pair)) is not None}
+    for solver, those in found.items():
+        used = {pair.dataset: time for pair in those.pairs if (time := _seed_by_seed(pair)) is not None}
         if len(used) < MIN_PROBLEMS:
             continue
         rows.append((solver, _over_problems(list(used.values()))))
-        if lost := [pair.dataset for pair in pairs if pair.dataset not in used]:
+        notes += [f"{solver}: {caveat}" for caveat in those.caveats]
+        if lost := [pair.dataset for pair in those.pairs if pair.dataset not in used]:
             notes.append(f"{solver}: without {', '.join(lost)} (void, no q, or not {MIN_SEEDS} seeds that both have).")
     title = f"Seconds to q beside those of {reference}, over problems"
     columns = ["problems", f"times those of {reference},\ninterquartile mean", "probability of\nimprovement"]
@@ -655,7 +678,7 @@ def _seed_by_seed(pair: Pair) -> Comparison | None:
 
 def _over_problems(times: Sequence[Comparison]) -> list[Cell]:
     logs = [np.log(time.solver / time.reference) for time in times]
-    middle = Interval(*map(math.exp, stats.interquartile_mean(logs, _rng())))
+    middle = Interval(*map(stats.exp, stats.interquartile_mean(logs, _rng())))
     better = stats.probability_of_improvement([time.solver for time in times], [time.reference for time in times])
     mark = "*" if any(time.mark for time in times) else ""
     count = Cell(str(len(times)), len(times))
@@ -669,7 +692,7 @@ def failures(group: Group) -> Table:
         (f"{r.dataset} · {r.label} · seed {r.seed}", [Cell(str(r.status)), Cell(str(r.reason) or "no reason given")])
         for r in failed.itertuples()
     ]
-    return Table(f"failures{group.suffix}", "Runs that failed", "run", ["status", "reason"], rows, text=True)
+    return Table(f"failures{group.suffix}", "Runs that did not end ok", "run", ["status", "reason"], rows, text=True)
 
 
 # Targets and times
@@ -761,8 +784,8 @@ def _with_interval(found: Interval, mark: str) -> str:
     return f"{text} [{significant(found.low)}, {significant(found.high)}]"
 
 
-def _plain(value: float) -> Cell:
-    return Cell(significant(value), value) if math.isfinite(value) else NOTHING
+def _plain(value: float, mark: str = "", void: bool = False) -> Cell:
+    return Cell(significant(value) + mark, value, void=void) if math.isfinite(value) else NOTHING
 
 
 def _rng() -> np.random.Generator:

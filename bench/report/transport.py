@@ -169,8 +169,8 @@ def _table(
     if not runs:
         return Table(name + group.suffix, title, "solver", [], [])
     lint.one_environment(part, group.allowed)
-    unranked = tables.unranked(group, part)
-    columns, sources = tables.columns_of(runs, quantities, not unranked, known)
+    fair, unranked = tables.ranking(group, part)
+    columns, sources = tables.columns_of(runs, quantities, fair, known)
     rows = list(zip(runs, zip(*columns.values(), strict=True), strict=True)) if columns else []
     notes = [*unranked, *tables.settings(part), *subsampled(part), *sources, *tables.broken(part)]
     made = Table(

@@ -16,7 +16,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from bench import claims, gradient_error, ledger, queries, record, stats
+from bench import accuracy, claims, gradient_error, ledger, queries, record, stats
 from bench.ledger import (
     NOT_MEASURABLE,
     PARTLY,
@@ -229,18 +229,26 @@ def test_that_no_certified_width_reaches_q_is_said() -> None:
 
 
 def accurate(dataset: str = "moons") -> list[Record]:
+    """FFJORD at half of its effort, OT-Flow at a quarter."""
     return [
-        run(solver, dataset, seed, 1.0, cost={"accurate_seconds": seconds, "accurate_rows": 2000})
-        for solver, seconds in (("ffjord", 6.0), ("otflow", 1.0))
+        run(solver, dataset, seed, 1.0, cost={
+            "accurate_seconds": seconds, "accurate_effort": effort, "accurate_rows": 2000,
+            "work_precision": [
+                {"effort": e, "seconds": seconds * e / effort, "error": 0.02 if e < effort else 0.001}
+                for e in (effort / 2, effort, 2.0)
+            ],
+        })
+        for solver, seconds, effort in (("ffjord", 6.0, 0.5), ("otflow", 1.0, 0.25))
         for seed in range(3)
-    ]
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"accurate_rows": 500}, "seconds at equal accuracy are of different numbers of points"),
-        ({"accurate_seconds": None}, "a run has no seconds at equal accuracy"),
+        ({"accurate_rows": None}, "a run has no seconds at equal accuracy"),
+        ({"accurate_rows": 0}, "a run has no seconds at equal accuracy"),
+        ({"work_precision": None}, "a run has no seconds at equal accuracy"),
     ],
 )
 def test_inference_is_at_equal_accuracy_or_left_out(changed: dict[str, Any], said: str) -> None:
@@ -253,6 +261,48 @@ def test_inference_is_at_equal_accuracy_or_left_out(changed: dict[str, Any], sai
     assert both.notes[0] == f"without rings: {said}"
     with pytest.raises(Missing, match=said):
         measure(lacking, of="inference")
+
+
+def test_inference_is_a_point_and_penalised_where_it_is_never_accurate() -> None:
+    fewer = accurate()
+    for one in fewer[3:]:
+        one["cost"] |= {"accurate_rows": 500, "accurate_seconds": 0.5}
+    assert measure(fewer, of="inference").interval.value == pytest.approx(3.0)  # 6 s / 2000 over 0.5 s / 500
+    never = accurate()
+    for one in never[:3]:
+        one["cost"] |= {"accurate_seconds": None, "accurate_effort": None}
+    found = measure(never, of="inference")
+    assert found.interval.value == pytest.approx(48.0)  # twice the 24 s of effort 2
+    assert "penalised, as a run of ffjord is never within the accuracy on moons" in found.notes
+    void = [one | {"certificates": make(failed=["nll_effort"])["certificates"]} for one in accurate()]
+    with pytest.raises(Missing, match="a certificate failed"):
+        measure(void, of="inference")
+
+
+def test_that_less_effort_than_was_tried_may_do_is_said() -> None:
+    records = accurate()
+    for one in records[3:]:
+        one["cost"] |= {"accurate_effort": accuracy.EFFORTS[0]}
+        one["cost"]["work_precision"] = [{"effort": e, "seconds": 1.0, "error": 0.001} for e in accuracy.EFFORTS]
+    said = "the least effort tried of otflow is within the accuracy, and less may be on moons"
+    assert said in measure(records, of="inference").notes
+    for one in records[3:]:
+        one["cost"]["work_precision"].insert(0, {"effort": accuracy.EFFORTS[0] / 2, "seconds": 1.0, "error": 0.02})
+    assert measure(records, of="inference").notes == (BY_HAND,)
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [({"failed": ["nll_effort"]}, "a certificate failed"), ({"best": math.nan}, "a run has no finite validation NLL")],
+)
+def test_a_best_nll_is_of_certified_runs_that_all_have_one(changed: dict[str, Any], said: str) -> None:
+    def records(**of_one: Any) -> list[Record]:
+        more: list[dict[str, Any]] = [{}, {}, of_one]
+        return [run(s, "moons", seed, 1.0, **more[seed]) for s in ("ffjord", "otflow") for seed in range(3)]
+
+    assert measure(records(), of="best_nll", mean="difference").interval.value == pytest.approx(0.0)
+    with pytest.raises(Missing, match=said):
+        measure(records(**changed), of="best_nll", mean="difference")
 
 
 def test_an_estimated_density_is_for_the_whole_test_set() -> None:
@@ -484,6 +534,9 @@ def test_the_trace_experiment(tmp_path: Path) -> None:
     (folder / "cuda.json").write_text(json.dumps({"environment": {**ENV, "device": "GPU"}, "rows": rows}))
     with pytest.raises(Refused, match="2 machines"):
         built({"kind": "trace", "of": "error"}).measure(here)
+    (folder / "cuda.json").write_text(json.dumps({"environment": ENV, "rows": rows}))
+    with pytest.raises(Refused, match=r"cuda.json: another result has d = 43 too"):
+        built({"kind": "trace", "of": "error"}).measure(here)
     (folder / "cuda.json").write_text("[]")
     with pytest.raises(Refused, match=r"cuda.json: not a result of bench.trace"):
         built({"kind": "trace", "of": "error"}).measure(here)
@@ -543,6 +596,9 @@ def test_the_gradient_experiment(tmp_path: Path) -> None:
     assert measured.interval.value == pytest.approx(2.0)  # sqrt(4 x 1)
     assert measured.problems == ("digits", "moons")
     assert measured.notes == ("not reached by both on rings",)
+    (folder / "rings_again.json").write_text((folder / "rings.json").read_text())
+    with pytest.raises(Refused, match=r"rings_again\.json: another result has rings too"):
+        built({"kind": "gradient_error", "error": 1e-3}).measure(here)
 
 
 # The claims that are there
@@ -611,6 +667,9 @@ def test_who_measures_what_was_published_has_reproduced_it(name: str) -> None:
     for part, value in zip(claim.parts, REPLICATIONS[name], strict=True):
         exact = Measured(Interval(value, math.nan, math.nan), 9, part.seeds, SIX, "cpu")
         assert judge(part, exact).verdict == REPRODUCED, (part.quantity, value)
+        worse = value / 2.5 if part.reproduced.at_least is not None else 2.5 * value + 1
+        other = replace(exact, interval=Interval(worse, math.nan, math.nan))
+        assert judge(part, other).verdict != REPRODUCED, (part.quantity, worse)
 
 
 # The commands that make the records

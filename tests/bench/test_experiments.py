@@ -59,6 +59,11 @@ def test_slopes_are_a_table_and_a_torn_file_is_passed_over(tmp_path):
     assert [one.name for one in kernels.all_of([tmp_path / "epyc"])] == ["scaling-epyc-cpu"]
 
 
+def test_what_cannot_be_drawn_is_passed_over(tmp_path):
+    leave(tmp_path / "epyc", "scaling", {**SCALING, "rows": []})
+    assert kernels.all_of([tmp_path / "epyc"]) == []
+
+
 def test_the_page_has_a_part_for_them(tmp_path, capsys):
     fake.store(tmp_path / "results/runs", fake.sweep(1, ["moons"]))
     leave(tmp_path / "results", "scaling")

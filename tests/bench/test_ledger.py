@@ -41,6 +41,7 @@ def measured(value: float, low: float = NAN, high: float = NAN, seeds: int = 3, 
         (measured(12.0, 10.5, 14.0), REPRODUCED),
         (measured(12.0), REPRODUCED),  # one seed was asked for: no interval
         (measured(12.0, 9.0, 14.0), PARTLY),  # the interval reaches below 10
+        (measured(12.0, 0.9, 40.0), NOT_REPRODUCED),  # and below 1
         (measured(8.0, 7.0, 9.0), PARTLY),
         (measured(8.0, 7.0, 11.0), PARTLY),
         (measured(8.0, 0.9, 9.0), NOT_REPRODUCED),  # not even the direction is sure
@@ -56,6 +57,9 @@ def test_every_verdict(found: Measured, verdict: str) -> None:
 def test_why_tells_an_estimate_out_of_bounds_from_an_interval_that_is() -> None:
     assert judge(part(), measured(8.0, 0.9, 9.0)).why == ">= 1, but the interval reaches beyond"
     assert judge(part(), measured(0.5, 0.4, 0.6)).why == "not >= 1"
+    assert judge(part(), measured(12.0, 9.0, 14.0)).why == ">= 10, but the interval reaches beyond"
+    assert judge(part(), measured(12.0, 0.9, 14.0)).why == ">= 1, but the interval reaches beyond"
+    assert judge(part(), measured(12.0)).why == ">= 10; no interval"
 
 
 @pytest.mark.parametrize("value", [NAN, math.inf, -math.inf])

@@ -18,7 +18,7 @@ from PIL import Image
 from rich.console import Console
 
 from bench import stats
-from bench.report import explore, frame, lint, page, tables
+from bench.report import explore, frame, lint, page, standing, tables
 from bench.report.__main__ import main
 from bench.report.build import claims_parts
 from bench.report.frame import Curve
@@ -99,10 +99,10 @@ def test_a_setting_that_never_ran_is_nobodys_best():
 
 def test_the_page_begins_without_who_would_leave_nothing_to_rank():
     records = fake.sweep(3, ["moons", "8gaussians", "digits"])
-    assert explore.data(group(records), "otflow")["aside"] == []
+    assert explore.data(group(records), "otflow")["aside"] == ["moments"]
     records += [fake.make("otcfm", "moons", seed) for seed in range(3)]
-    assert explore.data(group(records), "otflow")["aside"] == ["otcfm"]
-    assert explore.data(group(records), "otcfm")["aside"] == [], "ratios are over the reference"
+    assert explore.data(group(records), "otflow")["aside"] == ["moments", "otcfm"]
+    assert explore.data(group(records), "otcfm")["aside"] == ["moments"], "ratios are over the reference"
 
 
 def test_the_hardware_of_a_run_is_its_device_or_processor_and_threads():
@@ -161,7 +161,7 @@ def test_pictures_have_one_scale_and_heavy_ones_no_more_pixels_than_are_seen(tmp
     assert read(np.full((10, 1200, 3), 255, np.uint8)) == (46, (1200, 10))
 
 
-@pytest.mark.parametrize("odd", ["no metrics", "all failed", "unknown keys"])
+@pytest.mark.parametrize("odd", ["no metrics", "all failed", "unknown keys", "huge", "tiny"])
 def test_odd_records_make_a_page_that_says_so(odd, tmp_path, capsys):
     records = [fake.make(solver, seed=s) for solver in ("otflow", "ffjord") for s in range(2)]
     if odd == "no metrics":
@@ -170,6 +170,11 @@ def test_odd_records_make_a_page_that_says_so(odd, tmp_path, capsys):
         records = [fake.make(s, status="crash", reason="KeyError: 'y'") for s in ("otflow", "ffjord")]
     if odd == "unknown keys":
         records = [{**one, "metrics": {**one["metrics"], "new": 1.0}, "later": [1]} for one in records]
+    if odd in ("huge", "tiny"):
+        values = (1e160, 3e160) if odd == "huge" else (1e-200, 3e-200)
+        for one, value in zip(records, values * 2, strict=True):
+            one["metrics"] |= dict.fromkeys(("nll", "inverse_error_mean", "mmd"), value)
+            one["cost"] |= {"evaluate_seconds": value**1.8}
     fake.store(tmp_path / "runs", records)
     assert main([f"records={tmp_path / 'runs'}", f"out={tmp_path / 'out'}"]) == 0
     html = (tmp_path / "out" / "index.html").read_text()
@@ -324,6 +329,23 @@ def test_ranks_means_and_profiles_are_those_of_bench_stats(site, slack):
         assert shares[i] == pytest.approx([height for _, height in steps])
     ratios = [row.value for row in _ratios(only, found["problems"], slack)]
     assert found["geometric"][1] == pytest.approx(np.exp(np.mean(np.log(ratios))), rel=1e-5)
+
+
+@pytest.mark.slow
+def test_the_page_begins_by_ranking_whom_the_figures_rank(browser, records, tmp_path):
+    """And a solver that is hidden takes no rank: at this target moments reaches q too."""
+    fake.store(tmp_path / "runs", records)
+    assert main([f"records={tmp_path / 'runs'}", f"out={tmp_path / 'out'}"]) == 0
+    tab = browser.new_page()
+    tab.goto((tmp_path / "out" / "index.html").as_uri())
+    found = standing.of(group(records), "otflow")
+    assert acrossed(tab)["solvers"] == list(found.solvers)
+    assert acrossed(tab)["problems"] == list(found.problems)
+    rows = tab.evaluate(
+        "report.standing(report.parts[0], 'moons', 2).rows.filter(row => !report.parts[0].hidden.has(row.cell.solver))"
+        ".map(row => row.rank)"
+    )
+    assert sorted(rank for rank in rows if rank is not None) == [1, 2]
 
 
 def _ratios(only, problems, slack):
@@ -495,6 +517,19 @@ def test_nothing_is_ranked_where_the_tables_rank_nothing_and_why_is_said(opened)
     assert "not ranked: b (runs differ in seeds)" in tab.inner_text("caption:has-text('Across problems')")
     assert "no Pareto front, as runs differ in seeds" in tab.inner_text(f"{pareto} figcaption")
     assert tab.locator(f"{pareto} path.faint").count() == 0
+
+
+@pytest.mark.slow
+def test_what_has_fewer_seeds_than_two_others_is_shown_and_ranked_against_nobody(opened):
+    tab = opened([*both("a"), *both("b"), *(fake.make("cfm", name, floor=3.0) for name in "ab")])
+    for _ in range(2):  # put aside, and shown
+        found = stood(tab, "a")
+        assert [found[name][0] for name in ("ffjord", "otflow")] in ([1, 2], [2, 1])
+        assert all(map(math.isnan, found["cfm"][:2]))
+        tab.locator(".chip", has_text="cfm").click()
+    tab.locator(".chip", has_text="cfm").click()
+    assert acrossed(tab)["problems"] == [], "it has not run as others have"
+    assert "Not ranked, as others have more seeds: cfm." in tab.inner_text("caption:has-text('a: target q')")
 
 
 @pytest.mark.slow

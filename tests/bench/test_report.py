@@ -189,6 +189,34 @@ def test_what_is_unfair_is_shown_but_not_ranked_and_the_culprits_named(name):
     assert told not in group(records, *(other for other in UNFAIR if other != name)).notes
 
 
+def test_a_solver_of_fewer_seeds_is_shown_beside_those_that_are_ranked():
+    records = [*three("otflow", [1, 1.1, 1.2]), *three("ffjord", [4, 5, 6]), *three("cfm", [0.5])]
+    table = tables.summary(group(records), "8gaussians", "otflow")
+    assert cells(table)["otflow"]["seconds to q"].best
+    assert "Not ranked, as others have more seeds: cfm (allow=seeds ranks all)." in table.notes
+    assert not any("Nothing is ranked" in note for note in table.notes)
+    allowed = tables.summary(group(records, "seeds"), "8gaussians", "otflow")
+    assert not cells(allowed)["otflow"]["seconds to q"].best, "cfm's is below, and has no interval"
+    assert any(note.startswith("allow=seeds: ranked although") for note in allowed.notes)
+    assert lint.beside(frame.of([*records, *three("rnode", [1, 1, 1, 1])])) == [], "of one alone is nothing to rank"
+    other = three("cfm", [0.5] * 5)[3:]
+    assert lint.beside(frame.of([*records[:6], *other])) == [], "others, not fewer"
+
+
+@pytest.mark.parametrize(
+    ("settings", "decades"),
+    [
+        ({"atol": 1e-5, "rtol": 1e-5}, "1e-5"),
+        ({"atol": 1e-5, "rtol": 1e-5, "test_atol": None, "test_rtol": None}, "1e-5"),
+        ({"atol": 1e-5, "rtol": 1e-5, "test_atol": 1e-5, "test_rtol": 2e-5}, "1e-5"),
+        ({"atol": 1e-5, "rtol": 1e-5, "test_atol": 1e-6, "test_rtol": 1e-6}, "1e-5, test 1e-6"),
+        ({}, ""),
+    ],
+)
+def test_a_tolerance_is_that_of_training_and_of_what_comes_after(settings, decades):
+    assert frame.of([fake.make("ffjord", settings=settings)])["tolerance"].tolist() == [decades]
+
+
 def test_what_goes_with_what_is_ranked():
     """Tolerances of one decade; solvers without any; the baselines, whose one seed says it all."""
     blind = [{"step": 1, "seconds": 0.1, "valid_nll": None}]
@@ -404,6 +432,24 @@ def test_the_factors_multiply_to_the_time_and_their_ratios_to_the_ratio():
     assert math.prod(factors) == pytest.approx(ratio)
 
 
+def test_the_factors_inherit_what_voids_and_marks_the_seconds():
+    part = [*three("otflow", [1, 2, 3]), *three("ffjord", [4, 5, 6])]
+    void = cells(
+        tables.decomposition(group([*part[:3], *three("ffjord", [4, 5, 6], failed=["nll_effort"])]), "ffjord", "otflow")
+    )
+    sure, made = {"evaluations a step", "MFLOP an evaluation"}, {"steps to q", "seconds a GFLOP", "seconds to q"}
+    for row, voided in (("otflow", False), ("ffjord", True), ("ratio", True)):
+        assert {name for name, cell in void[f"8gaussians · {row}"].items() if cell.void} == (made if voided else set())
+    part[5]["trace"] = [{"step": 1, "seconds": 1.0, "valid_nll": 9.0}, {"step": 2, "seconds": 6.0, "valid_nll": 9.0}]
+    late = tables.decomposition(group(part), "ffjord", "otflow")
+    for row in ("ffjord", "ratio"):
+        assert {name for name, cell in cells(late)[f"8gaussians · {row}"].items() if "*" not in cell.text} == sure
+    assert late.legend == tables.LEGEND
+    noisy = group([*part[:5], part[5] | {"env": {**part[5]["env"], "noise": {"steal": 0.5}}}])
+    for make in (tables.ratios, tables.decomposition, tables.sensitivity):
+        assert any("Do not quote the seconds" in note for note in make(noisy, "ffjord", "otflow").notes)
+
+
 def test_a_solver_that_still_gains_marks_q():
     falling = [{"step": i, "seconds": float(i), "valid_nll": 5.0 - 0.1 * i} for i in range(1, 21)]
     records = [fake.make(seed=s, trace=falling) for s in range(3)] + three("ffjord", [1, 1, 1], floor=3.0)
@@ -464,6 +510,34 @@ def test_csv_keeps_full_numbers_and_intervals():
     table = pd.read_csv(io.StringIO(text), index_col=0)
     assert table.loc["8gaussians", "parameters"] == pytest.approx(9224 / 1229, rel=1e-12)
     assert table.loc["8gaussians", "seconds to q low"] < table.loc["8gaussians", "seconds to q"]
+
+
+def test_csv_says_what_was_not_reached():
+    late = three("ffjord", [4, 5, 6])
+    late[2]["trace"] = [{"step": 1, "seconds": 1.0, "valid_nll": 9.0}]
+    text = render.csv(tables.summary(group([*three("otflow", [1, 2, 3]), *late]), "8gaussians", "otflow"))
+    table = pd.read_csv(io.StringIO(text), index_col=0)
+    assert table.loc["ffjord", "seconds to q shown"].endswith("* (2 of 3)")
+    assert "params shown" not in table
+
+
+def test_what_only_a_tables_own_legend_says_is_printed_with_it():
+    table = render.Table("t", "T", "x", ["p"], [("r", [render.Cell("1")])], (), ("of all", "of this one"))
+    output = io.StringIO()
+    render.show(table, Console(file=output, width=80), ("of all",))
+    assert "of this one" in output.getvalue()
+    assert "of all" not in output.getvalue()
+
+
+def test_names_that_a_file_name_cannot_hold_are_told_apart():
+    assert render.file_name("mixture_to_gaussian d=2 (a)") == "mixture_to_gaussian-d=2-a"
+    names = {render.file_name(name) for name in ("a.b", "a-b", "a/b", "ä", "ö", "table")}
+    assert len(names) == 6
+
+
+def test_words_of_a_record_are_shown_as_they_are():
+    table = render.Table("t", "T", "x", ["p"], [("r", [render.Cell("__init__() *a* `b` &lt; <")])], text=True)
+    assert r"\_\_init\_\_() \*a\* \`b\` &amp;lt; &lt;" in render.markdown(table)
 
 
 def test_tables_fit_a_terminal_of_100_columns():
@@ -615,7 +689,7 @@ def test_the_cost_of_an_evaluation_is_that_of_a_mean_step_over_its_evaluations()
         one["cost"] |= {"fit_seconds": 12.0, "steps": 4, "seconds_per_step": 99.0}
     part = frame.of(never)
     pair = tables.Pair("x", part[part["solver"] == "ffjord"], part[part["solver"] == "otflow"], tables.Target(1.0, ()))
-    assert tables._factors(pair.solver, pair)[3] == pytest.approx(12 / 4 / 6)
+    assert tables._factors(pair.solver, pair)[3].value == pytest.approx(12 / 4 / 6)
 
 
 def test_the_record_tells_how_long_the_test_set_is():
@@ -914,6 +988,14 @@ def test_the_report_imports_neither_torch_nor_solvers_nor_datasets():
     code = (
         "import sys, bench.report.build; "
         "print([m for m in sys.modules if m.split('.')[0] in ('torch', 'solvers', 'datasets')])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_and_bad_arguments_wait_for_no_heavy_import():
+    code = (
+        "import sys, bench.report.__main__; print([m for m in ('pandas', 'matplotlib', 'torch') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

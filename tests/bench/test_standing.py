@@ -27,7 +27,7 @@ def test_seconds_are_medians_and_what_fails_or_is_void_is_infinite():
     assert (found.solvers, found.problems) == (["otflow", "ffjord", "rnode"], ["a", "b", "c"])
     np.testing.assert_array_equal(found.seconds, SECONDS)
     assert (found.absent, found.refused) == (["enot"], [])
-    assert "Not run on all of them: enot." in found.told
+    assert "Not run on all of them, or with fewer seeds: enot." in found.told
 
 
 def test_the_most_pairs_of_solvers_and_problems_are_ranked():
@@ -38,6 +38,13 @@ def test_the_most_pairs_of_solvers_and_problems_are_ranked():
         {"a", "b"},
     )
     assert standing.block({"a": {"x", "y"}, "b": {"x", "z"}}) == standing.block({}) == (set(), set())
+
+
+def test_problems_that_each_lack_another_solver_end_in_time():
+    names = [chr(ord("a") + i) for i in range(26)]
+    found = standing.block({name: set(names) - {name} for name in names})
+    assert all(name not in found[0] for name in found[1])
+    assert min(map(len, found)) >= standing.LEAST
 
 
 def other_tolerance():
@@ -67,6 +74,19 @@ def test_a_seed_that_one_lacks_refuses_the_problem_as_the_table_does_on_the_page
     assert found.told.endswith(" Not ranked: b (runs differ in seeds).")
     assert any(note.startswith("Nothing is ranked: runs differ in seeds") for note in notes(only, "b"))
     assert explore.data(only, "otflow")["mixed"] == {"b": "runs differ in seeds"}
+
+
+def test_fewer_seeds_than_two_others_have_put_a_solver_aside_and_refuse_nothing():
+    only = group([*sweep(), *(fake.make("cfm", name, 1) for name in "abc")])
+    found = standing.of(only, "otflow")
+    assert (found.problems, found.refused, found.absent) == (["a", "b", "c"], [], ["cfm", "enot"])
+    np.testing.assert_array_equal(found.seconds, SECONDS)
+    told = explore.data(only, "otflow")
+    assert (told["mixed"], told["aside"]) == ({}, ["moments", "cfm", "enot"])
+    assert {cell["solver"] for cell in told["cells"] if cell["beside"]} == {"cfm"}
+    assert not any(cell["chosen"] for cell in told["cells"] if cell["beside"])
+    with_all = group([*sweep(), *(fake.make("cfm", name, 1) for name in "abc")], "seeds")
+    assert "cfm" in standing.of(with_all, "otflow").solvers
 
 
 @pytest.mark.parametrize(

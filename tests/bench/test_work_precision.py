@@ -64,6 +64,11 @@ def test_seconds_at_equal_accuracy():
         "moons": ["0.0400 (0.5)", "0.200 (1)†", "not within", "–"],
         "rings": ["–", "–", "not within", "2.0e-4 (2)"],
     }
+    records = [accurate("otflow", s, 0.1, 1.0) for s in range(2)]
+    records += [fake.make("otflow", "moons", 2, status="crash", reason="x")]
+    (group,) = lint.groups(frame.of(records))
+    (table,) = equal_accuracy.all_of(group, "otflow")
+    assert str(table.rows[0][1][0]) == "0.200 (1)\n(2 of 3)", "the survivors are said to be that"
     (group,) = lint.groups(frame.of(fake.sweep(1)))
     assert list(equal_accuracy.all_of(group, "otflow")) == []
 
