@@ -25,9 +25,9 @@ COLUMNS = {"arithmetic": "arithmetic_mean", "geometric": "geometric_mean", "rati
 
 LEGEND = (
     "The verdicts are computed (bench.ledger): reproduced where the estimate and its 95 % interval lie within the "
-    "claim's bounds; partly where only the estimate does, or both lie within wider ones; not measurable here where "
-    "there are too few records. Equal quality: seconds to the common target q, or the smallest size that reaches it; a "
-    "run that does not reach it counts as twice its budget.",
+    "claim's bounds; partly where both lie within wider ones, or, of a claim that has none, only the estimate "
+    "within its bounds; not measurable here where there are too few records. Equal quality: seconds to the common "
+    "target q, or the smallest size that reaches it; a run that does not reach it counts as twice its budget.",
 )
 HEADLINE_LEGEND = (
     "How many times more the opponent takes than OT-Flow: ratios of medians over seeds, their means over problems. A "

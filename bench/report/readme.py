@@ -33,6 +33,8 @@ REFERENCE, OPPONENT = "otflow", "ffjord"
 MARKED = re.compile(r"(<!-- table:([^\s/]+)/(\S+) -->\n).*?(<!-- /table -->)", re.S)
 SHARED = ("cpu", "threads", "slots", "dtype", "torch", "commit")  # of the environment, what a quoted table says
 
+TOLD = frozenset((*tables.LEGEND, *claims.LEGEND))  # of legends, what docs/numbers.md and docs/claims.md say for all
+
 Made = Callable[[pd.DataFrame], Table]
 Records = Callable[[str], pd.DataFrame]  # those of a folder
 Fields = Mapping[str, Any]
@@ -81,8 +83,8 @@ def renewed(text: str, records: Records) -> str:
 
 
 def shown(table: Table) -> str:
-    """`table` as Markdown without its legend, which docs/numbers.md has."""
-    return render.markdown(replace(table, legend=()))
+    """`table` as Markdown; of its legend without what docs/numbers.md and docs/claims.md say of all tables."""
+    return render.markdown(replace(table, legend=[line for line in table.legend if line not in TOLD]))
 
 
 def flows(dataset: str) -> Made:
@@ -134,6 +136,7 @@ class Family:
     name: str
     title: str
     quantities: Sequence[Quantity]
+    legend: Sequence[str]
     solvers: Mapping[str, Sequence[Fields]] = field(default_factory=dict)
 
     def __call__(self, records: pd.DataFrame) -> Table:
@@ -146,9 +149,8 @@ class Family:
         ]
         columns = ["dtype", *(q.heading for q in self.quantities)]
         notes = [f"d = {dim:.0f}, {note}." for dim, at in part.groupby("dim") for note in tables.settings(at)]
-        return Table(
-            self.name, self.title, "problem, solver", columns, rows, [*notes, *tables.broken(part), provenance(part)]
-        )
+        notes += [*tables.broken(part), provenance(part)]
+        return Table(self.name, self.title, "problem, solver", columns, rows, notes, self.legend)
 
     def wanted(self, run: pd.Series) -> bool:
         """Whether the run is of one of the solvers at one of its settings."""
@@ -233,12 +235,14 @@ TABLES: dict[str, Made] = {
         "mixture_to_gaussian",
         "mixture_to_gaussian, the relaxed problem of weight 2.5",
         [*of(transport.RELAXED, "cost L", "gap of L %", "KL", "objective gap %"), OF_TWO],
+        transport.RELAXED_LEGEND,
         PUBLISHED,
     ),
     "gaussians_relaxed": Family(
         "gaussians",
         "gaussians, the relaxed problem of weight 2.5",
         of(transport.RELAXED, "cost L", "gap of L %", "KL", "objective gap %", "L2-UVP %"),
+        transport.RELAXED_LEGEND,
         {**PUBLISHED, "neural_hjb": ({"alpha3": 5.0},)},
     ),
     "gaussians": Family(
@@ -249,6 +253,7 @@ TABLES: dict[str, Made] = {
             *("its own estimate", "gap of estimate %", "same-law cost", "cost of its map"),
             *("gap of map %", "L2-UVP %", "weight of KL"),
         ),
+        transport.LEGEND,
         {
             "moments": PLAIN,
             "exact": ({"n_points": 5000},),
