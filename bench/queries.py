@@ -354,8 +354,8 @@ def unknown(why: str) -> Comparison:
 def parameters(problem: Problem) -> Comparison:
     """Parameters at equal quality: of the sizes whose median best NLL reaches the target, the smallest of each solver.
 
-    Unknown where a solver was run in one size: nothing was searched. A smallest size that reaches the target is noted:
-    a smaller one might have.
+    Unknown where a solver was run in one size, as nothing was searched, and where the smallest of both reaches the
+    target: smaller ones might have, and the quotient may lie on either side. Where that of one does, it is noted.
     """
     goal = problem.pair.goal
     sides = [(str(runs["solver"].iloc[0]), runs) for runs in (problem.solver, problem.reference)]
@@ -367,8 +367,8 @@ def parameters(problem: Problem) -> Comparison:
     if short := [solver for (solver, _), sizes in zip(sides, found, strict=True) if not len(sizes)]:
         return unknown(f"no certified size of {_all(short)} reaches q")
     floor = [solver for (solver, runs), sizes in zip(sides, found, strict=True) if sizes[0] <= runs["parameters"].min()]
-    solver, reference = found
-    return Comparison(solver, reference, note=f"the smallest tried of {_all(floor)} reaches q" if floor else "")
+    said = f"the smallest tried of {_all(floor)} reaches q" if floor else ""
+    return unknown(said) if len(floor) == len(sides) else Comparison(*found, note=said)
 
 
 def _all(solvers: Iterable[str]) -> str:
