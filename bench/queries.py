@@ -368,7 +368,8 @@ def parameters(problem: Problem) -> Comparison:
         return unknown(f"no certified size of {_all(short)} reaches q")
     floor = [solver for (solver, runs), sizes in zip(sides, found, strict=True) if sizes[0] <= runs["parameters"].min()]
     said = f"the smallest tried of {_all(floor)} reaches q" if floor else ""
-    return unknown(said) if len(floor) == len(sides) else Comparison(*found, note=said)
+    solver, reference = found
+    return unknown(said) if len(floor) == len(sides) else Comparison(solver, reference, note=said)
 
 
 def _all(solvers: Iterable[str]) -> str:
