@@ -66,6 +66,7 @@ def data(group: Group, reference: str) -> dict[str, Any]:
     drawn = [thinned(curve) for curve in frame["curve"][:CURVES]]
     solvers = by_reference(frame["solver"], reference)
     machines, hardware = pd.factorize(_hardware(frame))
+    configured, configurations = pd.factorize(frame["cell"])
     ranked = standing.of(group, reference)
     return {
         "name": f"part{group.number}",
@@ -82,7 +83,8 @@ def data(group: Group, reference: str) -> dict[str, Any]:
         "mixed": {name: why for name, part in frame.groupby("dataset") if (why := standing.mixed(part, group.allowed))},
         "critical": [stats.critical_difference(k, 1) for k in range(2, len(solvers) + 1)],
         "hardware": list(hardware),
-        "runs": _runs(frame, cells, machines),
+        "commands": [command(text) for text in configurations],
+        "runs": _runs(frame, cells, configured, machines),
         "best": _packed([[curve.best] for curve in tables.validations(frame)])["values"],
         "stairs": _packed(stairs),
         "curves": _packed(drawn),
@@ -147,13 +149,14 @@ def _cells(frame: pd.DataFrame, reference: str, allowed: Collection[str]) -> lis
     return made
 
 
-def _runs(frame: pd.DataFrame, cells: Sequence[dict[str, Any]], machines: np.ndarray) -> list[list[Any]]:
-    """A row a run: number of its cell, seed, key, status, reason, penalty in seconds, command, number of its hardware,
-    QUALITY, COST. `machines` (n,) has the numbers of the hardware.
+def _runs(
+    frame: pd.DataFrame, cells: Sequence[dict[str, Any]], configured: np.ndarray, machines: np.ndarray
+) -> list[list[Any]]:
+    """A row a run: number of its cell, seed, key, status, reason, penalty in seconds, numbers of its command without
+    the seed and of its hardware, QUALITY, COST. `configured` and `machines`, both (n,), have those numbers.
     """
     number = {(cell["dataset"], cell["label"]): i for i, cell in enumerate(cells)}
     where = [number[pair] for pair in zip(frame["dataset"], frame["label"], strict=True)]
-    commands = {text: command(text) for text in frame["cell"].unique()}
     told = frame.assign(
         step_ms=1e3 * frame["seconds_per_step"],
         density_seconds=tables.whole_set("evaluate_seconds")(frame),
@@ -168,7 +171,7 @@ def _runs(frame: pd.DataFrame, cells: Sequence[dict[str, Any]], machines: np.nda
         frame["status"],
         frame["reason"],
         [_short(value) for value in penalty],
-        [f"{commands[text]} seed={seed}" for text, seed in zip(frame["cell"], frame["seed"], strict=True)],
+        configured.tolist(),
         machines.tolist(),
         strict=True,
     )

@@ -32,7 +32,7 @@ function read(data) {
   const best = floats(data.best), stairs = rows(data.stairs), curves = rows(data.curves);
   const fields = [...Object.keys(data.quality), ...Object.keys(data.cost)];
   const runs = data.runs.map(([cell, seed, key, status, reason, penalty, command, hardware, ...numbers], i) => ({
-    cell: data.cells[cell], seed, key, status, reason, penalty, command, hardware: data.hardware[hardware], best: best[i], stairs: stairs[i],
+    cell: data.cells[cell], seed, key, status, reason, penalty, command: `${data.commands[command]} seed=${seed}`, hardware: data.hardware[hardware], best: best[i], stairs: stairs[i],
     curve: curves[i] ?? new Float32Array(), number: Object.fromEntries(fields.map((name, j) => [name, numbers[j]])),
   }));
   for (const cell of data.cells) cell.runs = runs.filter(run => run.cell === cell && !data.never_ran.includes(run.status));

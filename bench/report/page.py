@@ -16,9 +16,9 @@ from bench.report import tables
 from bench.report.render import Table
 from bench.report.venues import TEXT
 
-COLOURS = 48  # of a picture in the page: half the bytes, and nothing that the eye misses
+COLOURS = 32  # of a picture in the page: half the bytes, and nothing that the eye misses
 WIDEST = 46.0  # rem: what a figure as wide as a paper's text is shown in
-HEAVY = 30_000  # bytes, above which a picture has no more pixels than a plain screen shows
+HEAVY = 20_000  # bytes, above which a picture has no more pixels than a plain screen shows
 REM = 16  # pixels
 
 
@@ -45,7 +45,7 @@ class Picture:
 
 def _quantized(image: Image.Image) -> bytes:
     file = io.BytesIO()
-    few = image.quantize(COLOURS, dither=Image.Dither.NONE).convert("RGB")
+    few = image.quantize(COLOURS, kmeans=1, dither=Image.Dither.NONE).convert("RGB")
     few.save(file, "WEBP", lossless=True)  # a fifth less than PNG
     return file.getvalue()
 

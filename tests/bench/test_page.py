@@ -67,7 +67,8 @@ def test_a_thinned_curve_keeps_its_ends():
 def test_a_command_makes_the_cell_again():
     one = fake.make(settings={"hidden": [64, 64], "name": "it's; rm -rf /", "alpha": None}, seed=3)
     data = explore.data(group([one]), "otflow")
-    words = shlex.split(data["runs"][0][6])
+    _, seed, *_ = data["runs"][0]
+    words = shlex.split(f"{data['commands'][data['runs'][0][6]]} seed={seed}")  # as page.js puts it
     assert words[:3] == ["python", "-m", "bench.run"]
     assert words[-1] == "seed=3"
     (solver,) = (word for word in words if word.startswith("+solver="))
@@ -431,7 +432,7 @@ def test_hover_and_keys_tell_of_a_point_and_enter_copies_its_command(site):
     assert "record" in tab.inner_text("#part1-explore .tip.shown")
     tab.keyboard.press("Enter")
     tab.wait_for_selector("#toast.shown")
-    assert tab.inner_text("#toast").startswith("Copied: python -m bench.run")
+    assert re.match(r"Copied: python -m bench\.run .* seed=\d+", tab.inner_text("#toast"))
 
 
 @pytest.mark.slow
