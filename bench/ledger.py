@@ -224,13 +224,9 @@ def judge(part: Part, measured: Measured) -> Finding:
         alone = "; no interval" if math.isnan(low) else ""
         return Finding(part, REPRODUCED, f"{part.reproduced}{alone}", measured)
     within = part.reproduced.hold(value)
-    told = f"{part.reproduced}, but the interval reaches beyond"
-    if part.partly is None:
-        return Finding(
-            part, PARTLY if within else NOT_REPRODUCED, told if within else f"not {part.reproduced}", measured
-        )
-    if part.partly.hold(value, low, high):
-        return Finding(part, PARTLY, told if within else f"not {part.reproduced}, but {part.partly}", measured)
-    if part.partly.hold(value):
-        return Finding(part, NOT_REPRODUCED, f"{part.partly}, but the interval reaches beyond", measured)
-    return Finding(part, NOT_REPRODUCED, f"not {part.partly}", measured)
+    beyond = "but the interval reaches beyond"
+    if within if part.partly is None else part.partly.hold(value, low, high):
+        why = f"{part.reproduced}, {beyond}" if within else f"not {part.reproduced}, but {part.partly}"
+        return Finding(part, PARTLY, why, measured)
+    widest = part.partly or part.reproduced
+    return Finding(part, NOT_REPRODUCED, f"{widest}, {beyond}" if widest.hold(value) else f"not {widest}", measured)

@@ -619,10 +619,8 @@ def _factors(runs: pd.DataFrame, pair: Pair) -> list[Cell]:
         a_step = (runs["fit_seconds"] / runs["steps"].where(runs["steps"] > 0)).median()
         return [NOTHING, *work, _plain(_over(a_step, flops) * 1e9), NOTHING]
     seconds, steps = np.median(time.seconds).item(), np.median(time.steps).item()
-    to_q = [
-        _plain(value, time.mark, is_void(runs, TO_Q)) for value in (steps, _over(seconds, steps * flops) * 1e9, seconds)
-    ]
-    return [to_q[0], *work, *to_q[1:]]
+    to_q = partial(_plain, mark=time.mark, void=is_void(runs, TO_Q))
+    return [to_q(steps), *work, to_q(_over(seconds, steps * flops) * 1e9), to_q(seconds)]
 
 
 def _quotient(a: Cell, b: Cell) -> Cell:
