@@ -10,7 +10,7 @@ PINS := $(if $(LOCKED),--require-hashes --no-deps -r requirements.lock,-r requir
 EXTRA = $(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep -o '$(1)==[0-9.]*' pyproject.toml)"
 
 .DEFAULT_GOAL := help
-.PHONY: help setup bench test test-all test-page speed check check-fast lint report docs data lock clean
+.PHONY: help setup bench test test-all test-page speed check check-fast lint report tables figures claims docs data lock clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-14s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,15 @@ lint: $(READY) ## ruff and mypy
 report: $(READY) ## records to tables, figures and results/report/index.html; renews the tables that README.md and docs/ quote
 	@$(BIN)/python -m bench.report $(RUN)
 	@$(BIN)/python -m bench.report.readme
+
+tables: $(READY) ## the tables of the report alone
+	@$(BIN)/python -m bench.report only=tables $(RUN)
+
+figures: $(READY) ## the figures of the report alone
+	@$(BIN)/python -m bench.report only=figures $(RUN)
+
+claims: $(READY) ## the published claims against the records: published, measured, verdict
+	@$(BIN)/python -m bench.claims $(RUN)
 
 docs: $(READY) ## the documentation as a site, results/site/index.html (installs mkdocs-material)
 	@$(call EXTRA,mkdocs-material)

@@ -397,29 +397,28 @@ def inference(problem: Problem) -> Comparison:
     pair = problem.pair
     if not (pair.both["work_precision"].map(bool) & (pair.both["accurate_rows"] > 0)).all():
         return unknown("a run has no seconds at equal accuracy")
-    late, floor = (_solvers_where(pair.both, fits) for fits in (_never_accurate, _least_is_accurate))
+    late, floor = (_all(pair.both["solver"][at(pair.both)]) for at in (_never_accurate, _least_is_accurate))
     notes = [f"penalised, as a run of {late} is never within the accuracy"] if late else []
     notes += [f"the least effort tried of {floor} is within the accuracy, and less may be"] if floor else []
-    a, b = (np.array([_accurate(run) for _, run in runs.iterrows()]) for runs in (pair.solver, pair.reference))
+    a, b = _accurate(pair.solver), _accurate(pair.reference)
     return Comparison(a, b, tables.is_void(pair.both, tables.DENSITY), note=", ".join(notes))
 
 
-def _accurate(run: pd.Series) -> float:
-    seconds = 2 * max(run["work_precision"])[1] if _never_accurate(run) else run["accurate_seconds"]
-    return float(seconds / run["accurate_rows"])
+def _accurate(runs: pd.DataFrame) -> np.ndarray:
+    """Seconds a point of each run, penalised where it is never accurate enough."""
+    most = runs["work_precision"].map(lambda points: max(points)[1])
+    seconds = runs["accurate_seconds"].mask(_never_accurate(runs), 2 * most)
+    return (seconds / runs["accurate_rows"]).to_numpy(float)
 
 
-def _never_accurate(run: pd.Series) -> bool:
-    return math.isnan(run["accurate_seconds"])
+def _never_accurate(runs: pd.DataFrame) -> pd.Series:
+    return runs["accurate_seconds"].isna()
 
 
-def _least_is_accurate(run: pd.Series) -> bool:
-    """Whether an eighth of the effort was enough and no less was tried, as records have it that are older than that."""
-    return bool(run["accurate_effort"] == min(run["work_precision"])[0] == EIGHTH)
-
-
-def _solvers_where(runs: pd.DataFrame, fits: Callable[[pd.Series], bool]) -> str:
-    return _all(str(run["solver"]) for _, run in runs.iterrows() if fits(run))
+def _least_is_accurate(runs: pd.DataFrame) -> pd.Series:
+    """Where an eighth of the effort was enough and no less was tried, as records have it that are older than that."""
+    least = runs["work_precision"].map(lambda points: min(points)[0])
+    return (runs["accurate_effort"] == least) & (least == EIGHTH)
 
 
 def best_nll(problem: Problem) -> Comparison:

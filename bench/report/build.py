@@ -3,7 +3,8 @@
 import os
 import sys
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,43 +43,94 @@ if TYPE_CHECKING:
 WIDTH = 110  # columns, where the output is not a terminal
 
 
+@dataclass(frozen=True)
+class Read:
+    """What the records of each folder are: the frame of each and of all, their groups, what is wrong with any."""
+
+    found: Mapping[Path, pd.DataFrame]
+    records: pd.DataFrame
+    groups: list[Group]
+    problems: list[str]
+
+
+@dataclass(frozen=True)
+class Tabled:
+    """The tables of each group, those of kernels, and for claims the parts of the page and the sections of a paper."""
+
+    groups: Sequence[Sequence[Table]]
+    kernels: Sequence[Table]
+    verdicts: Sequence[page.Part]
+    judged: Sequence[Section]
+
+
 def report(options: Options) -> int:
-    """Read, print and write everything."""
+    """Read, print and write everything, or that part of it alone which `options.only` names."""
     console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDTH)
-    read = ", ".join(map(str, options.records))
+    read = read_all(options, console)
+    if options.only == "tables":
+        make_tables(read, options, console)
+    elif options.only == "figures":
+        read.problems.extend(line for figures in begin_figures(read, options)() for line in figures.unread)
+    else:
+        make_page(read, options, console)
+    if options.venue and options.only != "tables" and ".pgf" not in formats(options.venue):
+        console.print(Text("No PGF figures: pdflatex, which measures their texts, is not on the path.", style="yellow"))
+    show_end(read, console, legend=options.only != "figures")
+    made = options.out / (options.only or "index.html")
+    console.print(Text(f"{options.only.capitalize() if options.only else 'Page, tables and figures'}: {made}"))
+    return 2 if read.problems else 0
+
+
+def read_all(options: Options, console: Console) -> Read:
+    """The records of all folders; says how many there are of which status."""
     found, problems = load(options.records)
     records = frame.together(found.values())
     check_reference(options.reference, records["solver"].unique())
     groups = lint.groups(records, options.allow)
-    why = lint.why(groups)
+    read = ", ".join(map(str, options.records))
     console.print(Text(f"{len(records)} records from {read}: {page.statuses(records)}\n"))
-    for folder in (options.out, options.out / "tables", options.out / "figures"):
-        written.clear(folder)
-    drawn = beside.begin(draw, groups, options, beside=beside.worth(len(records)))
-    made = [group_tables(group, options, console) for group in groups]
+    return Read(found, records, groups, problems + [line for group in groups for line in group.problems])
+
+
+def make_tables(read: Read, options: Options, console: Console) -> Tabled:
+    """All tables and the verdicts on the claims, printed and written."""
+    written.clear(options.out / "tables")
+    made = [group_tables(group, options, console) for group in read.groups]
     kernels = kernel_tables(options, console)
     judged: list[Section] = []
-    verdicts = list(claims_parts(found, options, console, judged, problems))
-    data = [explore.data(group, options.reference) for group in groups]
-    parts, sections = [], []
+    verdicts = list(claims_parts(read.found, options, console, judged, read.problems))
+    return Tabled(made, kernels, verdicts, judged)
+
+
+def begin_figures(read: Read, options: Options) -> "Callable[[], list[Written]]":
+    """Begin to draw; what is returned gives the figures of each group, and last those of kernels."""
+    from bench.report import drawing  # its imports take a second, which tables alone do without
+
+    written.clear(options.out / "figures")
+    return drawing.begin(read.groups, options, beside.worth(len(read.records)))
+
+
+def make_page(read: Read, options: Options, console: Console) -> None:
+    """Everything: tables, figures, for a venue its paper, and the page."""
+    written.clear(options.out)
+    drawn = begin_figures(read, options)
+    tabled = make_tables(read, options, console)
+    data = [explore.data(group, options.reference) for group in read.groups]
     *of_groups, of_kernels = drawn()
-    for i, (group, figures) in enumerate(zip(groups, of_groups, strict=True)):
-        problems += [*group.problems, *figures.unread]
-        sections.append(Section(group.number, group.title, group.notes, made[i], figures.named))
-        name = f"part{group.number}"
-        parts.append(page.Part(name, group.title, group.notes, made[i], figures.pictures, data[i]))
-    if kernels or of_kernels.named:
-        sections.append(Section(0, "Kernels", (), kernels, of_kernels.named))
-        parts.append(page.Part("kernels", "Kernels", (), kernels, of_kernels.pictures))
+    parts, sections = [], []
+    for i, (group, figures) in enumerate(zip(read.groups, of_groups, strict=True)):
+        read.problems.extend(figures.unread)
+        made, name = tabled.groups[i], f"part{group.number}"
+        sections.append(Section(group.number, group.title, group.notes, made, figures.named))
+        parts.append(page.Part(name, group.title, group.notes, made, figures.pictures, data[i]))
+    if tabled.kernels or of_kernels.named:
+        sections.append(Section(0, "Kernels", (), tabled.kernels, of_kernels.named))
+        parts.append(page.Part("kernels", "Kernels", (), tabled.kernels, of_kernels.pictures))
     if options.venue:
-        paper.write([*sections, *judged], options.venue, options.out)
-    show_end(why, problems, console)
-    if options.venue and ".pgf" not in formats(options.venue):
-        console.print(Text("No PGF figures: pdflatex, which measures their texts, is not on the path.", style="yellow"))
-    html = page.render(records, options.records, problems, why, tables.LEGEND, [*verdicts, *parts])
+        paper.write([*sections, *tabled.judged], options.venue, options.out)
+    why = lint.why(read.groups)
+    html = page.render(read.records, options.records, read.problems, why, tables.LEGEND, [*tabled.verdicts, *parts])
     (options.out / "index.html").write_text(html, encoding="utf-8")
-    console.print(Text(f"Page, tables and figures: {options.out / 'index.html'}"))
-    return 2 if problems else 0
 
 
 def load(folders: Sequence[Path]) -> tuple[dict[Path, pd.DataFrame], list[str]]:
@@ -163,13 +215,6 @@ def claims_parts(
         problems.append(f"claim {error}")
 
 
-def draw(groups: Sequence[Group], options: Options) -> "list[Written]":
-    """The figures, as drawing.all_of has them: its imports take a second, which the process beside this one spends."""
-    from bench.report import drawing
-
-    return drawing.all_of(groups, options)
-
-
 def show_group(group: Group, made: Sequence[Table], console: Console) -> None:
     """Print the tables of one group under its environment."""
     console.rule(Text(group.title, style="bold"), align="left")
@@ -180,13 +225,13 @@ def show_group(group: Group, made: Sequence[Table], console: Console) -> None:
         render.show(table, console, tables.LEGEND)
 
 
-def show_end(why: str, problems: Sequence[str], console: Console) -> None:
+def show_end(read: Read, console: Console, legend: bool) -> None:
     """Print how to read the tables, and what was left out."""
-    for line in tables.LEGEND:
+    for line in tables.LEGEND if legend else ():
         console.print(Text(line, style="dim"))
-    for line in [why] if why else []:
-        console.print(Text(line, style="yellow"))
-    for line in problems:
+    if why := lint.why(read.groups):
+        console.print(Text(why, style="yellow"))
+    for line in read.problems:
         console.print(Text(f"Left out: {line}", style="red"))
 
 

@@ -1,9 +1,11 @@
 """Draw the figures of the report and write their files."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from bench.report import (
+    beside,
     figures,
     gallery,
     images,
@@ -35,37 +37,61 @@ class Written:
     unread: Sequence[str] = ()
 
 
-def all_of(groups: Sequence[Group], options: Options) -> list[Written]:
-    """The figures of each group of records, and last those of the experiments on kernels."""
-    figures.use_theme(options.venue)
-    return [*(of_group(group, options) for group in groups), of_kernels(options)]
+OF_RECORDS = (quality.figures, work_precision.figures, ranks.all_of)
+OF_PICTURES = (gallery.all_of, marginals.all_of, transport_figures.all_of, images.all_of)
+KINDS = len(OF_RECORDS) + len(OF_PICTURES)
+
+
+def begin(groups: Sequence[Group], options: Options, two: bool) -> Callable[[], list[Written]]:
+    """Begin to draw, with a process beside this one where `two`: what is returned waits for the figures.
+
+    They are those of each group of records, and last those of the experiments on kernels.
+    """
+    jobs: list[Callable[[], Written]] = [job for group in groups for job in _of_group(group, options)]
+    jobs.append(partial(of_kernels, options))
+    drawn = beside.share(jobs, beside=two)
+
+    def wait() -> list[Written]:
+        *made, kernels = drawn()
+        written.order(options.out / "figures")
+        return [*(_together(made[i : i + KINDS]) for i in range(0, len(made), KINDS)), kernels]
+
+    return wait
 
 
 def of_group(group: Group, options: Options) -> Written:
     """Draw and write the figures of one group of records."""
+    return _together([job() for job in _of_group(group, options)])
+
+
+def _of_group(group: Group, options: Options) -> Iterator[Callable[[], Written]]:
+    """One job for each of KINDS."""
     pictures, unread = shown.pictures_of(group.frame, options.reference)
-    drawn = [*quality.figures(group, options.reference), *gallery.all_of(group, pictures, options.reference)]
-    drawn += marginals.all_of(group, pictures, options.reference)
-    drawn += work_precision.figures(group, options.reference)
-    drawn += ranks.all_of(group, options.reference)
-    drawn += transport_figures.all_of(group, pictures, options.reference)
-    drawn += images.all_of(group, pictures, options.reference)
-    return _write(drawn, options, unread, group.caveats)
+    for make in OF_RECORDS:
+        yield partial(_write, partial(make, group, options.reference), options, (), group.caveats)
+    for draw in OF_PICTURES:
+        yield partial(_write, partial(draw, group, pictures, options.reference), options, unread, group.caveats)
+
+
+def _together(parts: Sequence[Written]) -> Written:
+    named, pictures = ([one for part in parts for one in getattr(part, name)] for name in ("named", "pictures"))
+    return Written(named, pictures, [*dict.fromkeys(line for part in parts for line in part.unread)])
 
 
 def of_kernels(options: Options) -> Written:
     """Draw and write the figures of the experiments on kernels, where any were made."""
-    return _write(kernels.all_of(options.records), options)
+    return _write(partial(kernels.all_of, options.records), options)
 
 
 def _write(
-    drawn: Iterable[Drawn], options: Options, unread: Sequence[str] = (), caveats: Sequence[str] = ()
+    draw: Callable[[], Iterable[Drawn]], options: Options, unread: Sequence[str] = (), caveats: Sequence[str] = ()
 ) -> Written:
     """Each figure in its formats, for a venue in its size; each caption with the `caveats`."""
+    figures.use_theme(options.venue)
     folder, suffixes = options.out / "figures", formats(options.venue)
     folder.mkdir(parents=True, exist_ok=True)
     named, pictures = [], []
-    for one in drawn:
+    for one in draw():
         path, caption = folder / file_name(one.name), " ".join([one.caption, *caveats])
         named.append((path.name, caption))
         if options.venue:

@@ -112,7 +112,9 @@ def _seeds(rivals: pd.DataFrame) -> dict[str, frozenset[int]]:
 
 def admitted(group: Group, table: Table, part: pd.DataFrame | None = None) -> Table:
     """`table` with what it owes to overrides in its notes: the group's, and of `part` what should not be ranked."""
-    found = [] if part is None else [mix for mix in unfair(part, group.allowed) if mix.name in group.allowed]
+    if part is None or not set(RANKED) & set(group.allowed):
+        return replace(table, notes=(*table.notes, *group.caveats))
+    found = [mix for mix in unfair(part, group.allowed) if mix.name in group.allowed]
     caveats = [f"allow={mix.name}: ranked although runs differ in {mix}." for mix in found]
     return replace(table, notes=(*table.notes, *group.caveats, *caveats))
 

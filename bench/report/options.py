@@ -23,30 +23,34 @@ class Options:
     reference: str = "otflow"
     allow: tuple[str, ...] = ()
     venue: Venue | None = None
+    only: str | None = None
 
 
-NAMED = ("records", "out", "reference", "allow", "paper.venue")
+NAMED = ("records", "out", "reference", "allow", "paper.venue", "only")
+PARTS = ("tables", "figures")
 
 
 def parse(arguments: Sequence[str]) -> Options:
     """Options from key=value arguments. Raises Usage, naming what it does not know."""
     given = {name: value for name, _, value in (a.partition("=") for a in arguments)}
     if wrong := [name for name in given if name not in NAMED or not given[name]]:
-        raise Usage(
-            f"cannot use {', '.join(wrong)}: give records=DIR[,DIR...], out=DIR, reference=, allow= or paper.venue="
-        )
+        known = "records=DIR[,DIR...], out=DIR, reference=, allow=, paper.venue= or only="
+        raise Usage(f"cannot use {', '.join(wrong)}: give {known}")
     allow = tuple(given["allow"].split(",")) if "allow" in given else ()
     if unknown := [name for name in allow if name not in NAMES]:
         raise Usage(f"cannot allow {', '.join(unknown)} to differ: choose from {', '.join(NAMES)}")
     venue = given.get("paper.venue")
     if venue is not None and venue not in VENUES:
         raise Usage(f"no venue {venue}: choose paper.venue from {', '.join(VENUES)}")
+    only = given.get("only")
+    if only is not None and only not in PARTS:
+        raise Usage(f"only={only} is no part of a report: choose from {', '.join(PARTS)}")
     folders = tuple(dict.fromkeys(map(Path, given["records"].split(",")))) if "records" in given else default_folders()
     if missing := [str(f) for f in folders if not f.is_dir()]:
         raise Usage(f"no such folder: {', '.join(missing)}")
     chosen = {"out": Path(given["out"])} if "out" in given else {}
     reference, asked = given.get("reference", Options.reference), VENUES[venue] if venue else None
-    return Options(folders, reference=reference, allow=allow, venue=asked, **chosen)
+    return Options(folders, reference=reference, allow=allow, venue=asked, only=only, **chosen)
 
 
 def default_folders() -> tuple[Path, ...]:

@@ -105,7 +105,8 @@ def _beside(table: Table, width: int) -> list[list[int]]:
     room = width - first
     for i, heading in enumerate(table.columns):
         texts = [*heading.split("\n"), *(line for _, cells in table.rows for line in str(cells[i]).split("\n"))]
-        parts = [word for text in texts for word in (text.split() if _wraps(table, i) else [text])]
+        wraps = _wraps(table, i)
+        parts = [word for text in texts for word in (text.split() if wraps else [text])]
         needed = 1 + max(map(len, parts))
         if needed > room and grids[-1]:
             grids.append([])
@@ -231,7 +232,9 @@ def tex(text: str) -> str:
 
     A character that pdflatex has no letter for in T1 fonts stands as its code point, U+03C3.
     """
-    known = "".join(c if _has_letter(c) else f"U+{ord(c):04X}" for c in " ".join(text.split()))
+    line = " ".join(text.split())
+    plain = line.isascii() and line.isprintable()  # as most are: ten thousands of cells
+    known = line if plain else "".join(c if _has_letter(c) else f"U+{ord(c):04X}" for c in line)
     shown = MINUS.sub("−", known).translate(TEX)
     return "{}" + shown if shown.startswith(("*", "[")) else shown  # the end of a row before would take it as its own
 

@@ -34,6 +34,14 @@ def clear(folder: Path) -> None:
     known.unlink(missing_ok=True)
 
 
+def order(folder: Path) -> None:
+    """Put the list in the order of names: of files that two processes made, either may have come first."""
+    known = folder / LIST
+    if known.exists():
+        lines = known.read_text(encoding="utf-8").splitlines(keepends=True)
+        known.write_text("".join(sorted(lines, key=lambda line: line.partition("  ")[2])), encoding="utf-8")
+
+
 def _list(path: Path, content: bytes) -> None:
     with open(path.with_name(LIST), "a", encoding="utf-8") as file:
         file.write(f"{_sum(content)}  {path.name}\n")

@@ -3,13 +3,15 @@
 import os
 import signal
 import sys
+import time
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from bench.report import beside, drawing, frame
+from bench.report import beside, drawing, frame, quality
 from bench.report.__main__ import main
-from bench.report.beside import MANY, Lost, begin, worth
+from bench.report.beside import MANY, Lost, begin, share, worth
 from tests.bench import fake_records as fake
 
 forked = pytest.mark.skipif(sys.platform != "linux", reason="a second process is forked, on Linux only")
@@ -64,6 +66,29 @@ def test_a_killed_process_is_lost() -> None:
 
 
 @forked
+def test_what_is_shared_is_made_once_each_in_order_by_both(tmp_path: Path) -> None:
+    def slow(i: int) -> tuple[int, int]:
+        (tmp_path / f"{i}").touch(exist_ok=False)
+        time.sleep(0.02)
+        return i, os.getpid()
+
+    wait = share([partial(slow, i) for i in range(20)], beside=True)
+    time.sleep(0.05)  # the other process has begun
+    made = wait()
+    assert [i for i, _ in made] == [*range(20)]
+    assert len({who for _, who in made}) == 2
+    assert share([partial(abs, i) for i in (-1, 2)], beside=False)() == [1, 2]
+
+
+@forked
+def test_what_goes_wrong_in_either_process_is_raised() -> None:
+    with pytest.raises(ValueError, match="not 1"):
+        share([partial(broken, 1)], beside=True)()
+    with pytest.raises(ValueError, match="not"):
+        share([partial(broken, i) for i in (1, 2, 3)], beside=True)()
+
+
+@forked
 def test_frames_read_by_two_are_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = fake.store(tmp_path / "a", fake.sweep(3))
     (folder / "torn.json").write_text("{")
@@ -96,7 +121,9 @@ def test_a_report_whose_second_process_was_killed_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder = fake.store(tmp_path / "runs", fake.sweep(2))
-    monkeypatch.setattr(drawing, "all_of", killed)
+    us, draw = os.getpid(), quality.figures
+    there = [lambda *given: draw(*given) if os.getpid() == us else killed()]
+    monkeypatch.setattr(drawing, "OF_RECORDS", (*there, *drawing.OF_RECORDS[1:]))
     assert main([f"records={folder}", f"out={tmp_path / 'out'}"]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("bench.report: the process that reads or draws beside this one ended")

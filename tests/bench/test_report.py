@@ -993,6 +993,35 @@ def test_the_report_imports_neither_torch_nor_solvers_nor_datasets():
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.parametrize("only", ["tables", "figures"])
+def test_a_part_of_the_report_alone_is_that_of_the_whole_and_leaves_the_others(only, tmp_path, capsys):
+    folder, out = fake.store(tmp_path / "runs", fake.sweep(2)), tmp_path / "out"
+    assert main([f"records={folder}", f"out={out}"]) == 0
+    whole = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    (out / "index.html").write_text("of another report")
+    assert main([f"records={folder}", f"out={out}", f"only={only}"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"{only.capitalize()}: {out / only}"
+    assert (out / "index.html").read_text() == "of another report"
+    for path, content in whole.items():
+        assert path.name == "index.html" or path.read_bytes() == content, path
+    alone = tmp_path / "alone"
+    assert main([f"records={folder}", f"out={alone}", f"only={only}"]) == 0
+    assert {path.relative_to(alone) for path in alone.rglob("*") if path.is_file()} == {
+        path.relative_to(out) for path in whole if only in path.parts
+    }
+
+
+def test_tables_alone_wait_for_no_drawing(tmp_path):
+    folder = fake.store(tmp_path / "runs", fake.sweep(2))
+    code = (
+        "import sys; from bench.report.__main__ import main\n"
+        f"main(['records={folder}', 'out={tmp_path / 'out'}', 'only=tables'])\n"
+        "print([m for m in ('matplotlib', 'seaborn', 'torch') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
 def test_help_and_bad_arguments_wait_for_no_heavy_import():
     code = (
         "import sys, bench.report.__main__; print([m for m in ('pandas', 'matplotlib', 'torch') if m in sys.modules])"
