@@ -26,6 +26,7 @@ from bench.record import BadInput
 
 REASON_CHARACTERS = 300
 FINISHING = "finishing what runs; Ctrl-C again stops it now"
+NO_PAUSE = "Ctrl-Z pauses no sweep, whose jobs would go on without limits: Ctrl-C, and later the same command resumes"
 POLL_SECONDS = 0.1
 SETTLE_SECONDS = 3.0  # a launcher writes the record of a job that died so long after its lease is free
 PAST_RECORDS = 200  # so many of a folder's latest tell how long a cell takes
@@ -107,7 +108,7 @@ def sweep(
     that is not `slots` alone; unless `announced`, bench.status hears nothing of this sweep.
     """
     clear(jobs)
-    with interrupts(FINISHING) as presses, Board([job.title for job in jobs], slots) as board:
+    with unpaused(), interrupts(FINISHING) as presses, Board([job.title for job in jobs], slots) as board:
         word = Word(jobs, launcher, board) if announced else None
         return _Sweep(jobs, module, cpu_sets(slots), board, launcher, word, beside or slots).run(presses)
 
@@ -374,3 +375,13 @@ def interrupts(message: str) -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def unpaused() -> Iterator[None]:
+    """Within, Ctrl-Z says NO_PAUSE and does no more: jobs, which have groups of their own, are not stopped by it."""
+    before = signal.signal(signal.SIGTSTP, lambda *_: os.write(2, f"\n{NO_PAUSE}\n".encode()))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTSTP, before)

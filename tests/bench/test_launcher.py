@@ -576,6 +576,15 @@ def test_one_ctrl_c_finishes_the_running_job(tmp_path: Path) -> None:
     assert len(started(tmp_path)) == 1
 
 
+def test_ctrl_z_stops_no_sweep_and_says_why(tmp_path: Path) -> None:
+    process = begin_sweep(tmp_path, "slow:0", "ok:1")
+    process.send_signal(signal.SIGTSTP)
+    _, err = process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert err.split("\n") == ["", launcher.NO_PAUSE, ""]
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+
+
 def test_a_sweep_whose_lines_nobody_reads_goes_on(tmp_path: Path) -> None:
     process = begin_sweep(tmp_path, "ok:0", "exit:0", "ok:1")
     assert process.stdout is not None
