@@ -4,9 +4,10 @@ import os
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from types import TracebackType
 from typing import Any
@@ -61,12 +62,17 @@ def duration(seconds: float) -> str:
 
 
 def say(text: str) -> None:
-    """A line to stdout; where it cannot be written, this process goes on and is quiet.
+    """A line to stdout, if it can be written."""
+    _quiet_where_impossible(lambda: print(text, flush=True))  # noqa: T201
+
+
+def _quiet_where_impossible(write: Callable[[], None]) -> None:
+    """Write to stdout; where it cannot be written to, this process goes on and is quiet.
 
     Nobody reads it any more, as after `| head`, its terminal is gone, or the disk that it is kept on is full.
     """
     try:
-        print(text, flush=True)  # noqa: T201
+        write()
     except OSError:
         with open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), sys.stdout.fileno())
@@ -89,7 +95,8 @@ class Board(AbstractContextManager["Board"]):
         if self._live is None:
             say(text)
         else:
-            self._live.console.print(text, markup=False, highlight=False, soft_wrap=True)
+            put = partial(self._live.console.print, text, markup=False, highlight=False, soft_wrap=True)
+            _quiet_where_impossible(put)
 
     def began(self, index: int) -> None:
         self.waiting.discard(index)
@@ -109,7 +116,7 @@ class Board(AbstractContextManager["Board"]):
         if self._live is None or time.monotonic() < self._next:
             return
         self._next = time.monotonic() + REFRESH_SECONDS
-        self._live.update(self._table(running), refresh=True)
+        _quiet_where_impossible(partial(self._live.update, self._table(running), refresh=True))
 
     def summary(self, running: Sequence[Running]) -> str:
         """`done 3, cached 2, failed 1, running 1, left 5, about 3 min to go`."""
@@ -151,5 +158,5 @@ class Board(AbstractContextManager["Board"]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._live is not None:
-            self._live.stop()
+            _quiet_where_impossible(self._live.stop)
             self._live = None

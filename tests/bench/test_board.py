@@ -1,4 +1,6 @@
 import io
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -76,7 +78,7 @@ def test_a_live_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_where_nobody_reads_the_process_is_quiet_and_goes_on() -> None:
     script = "from bench.board import say; input(); say('a'); print('b', flush=True); say('c')"
     pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-S", "-c", script], cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe) as one:
+    with subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe) as one:
         assert one.stdin is not None
         assert one.stdout is not None
         assert one.stderr is not None
@@ -85,3 +87,32 @@ def test_where_nobody_reads_the_process_is_quiet_and_goes_on() -> None:
         one.stdin.close()
         assert one.stderr.read() == b""
         assert one.wait(30) == 0
+
+
+VANISHING = """
+import sys
+from bench.board import Board, Running
+with Board(["stub none seed 0", "stub none seed 1"]) as board:
+    board.began(0)
+    board.show([Running(0, 1.0, "step 3")])
+    sys.stdin.read()  # until the terminal is gone
+    board._next = 0.0
+    board.show([Running(0, 2.0, "step 4")])
+    board.ended(0, "ok", "stub none seed 0: ok", cached=False)
+    assert board.counts["done"] == 1
+"""
+
+
+def test_a_terminal_that_is_gone_ends_no_sweep() -> None:
+    ours, theirs = pty.openpty()
+    command = [sys.executable, "-c", VANISHING]
+    with subprocess.Popen(
+        command, cwd=ROOT, stdin=subprocess.PIPE, stdout=theirs, stderr=subprocess.PIPE, start_new_session=True
+    ) as process:
+        os.close(theirs)
+        shown = b""
+        while b"step 3" not in shown:
+            shown += os.read(ours, 4096)
+        os.close(ours)
+        _, err = process.communicate(timeout=30)
+    assert (process.returncode, err) == (0, b"")

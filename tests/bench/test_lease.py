@@ -26,7 +26,7 @@ with lease.hold(Path(sys.argv[1]), sys.argv[2]) as mine:
 
 def begin(results: Path, key: str = KEY) -> "subprocess.Popen[str]":
     """A process that holds the lease."""
-    command = [sys.executable, "-S", "-c", HOLDER, str(results), key]
+    command = [sys.executable, "-c", HOLDER, str(results), key]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "True\n"

@@ -191,7 +191,7 @@ def test_a_second_one_says_so_and_leaves_the_records_of_the_first(
     fresh = tmp_path / ".rerun" / "runs"
     record.write(fresh, {**made, "reason": "of the first"})
     asked = [f"results={tmp_path}", "status=oom"]
-    command = [sys.executable, "-S", "-c", ANOTHER, str(tmp_path / ".rerun" / "lock")]
+    command = [sys.executable, "-c", ANOTHER, str(tmp_path / ".rerun" / "lock")]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as first:
         assert first.stdout is not None
         assert first.stdout.readline() == "True\n"
@@ -206,7 +206,7 @@ def test_a_second_one_says_so_and_leaves_the_records_of_the_first(
 
 def test_it_holds_the_lock_while_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     crashed(tmp_path, "tuned=none", "threads=1")
-    command = [sys.executable, "-S", "-c", ANOTHER, str(tmp_path / ".rerun" / "lock")]
+    command = [sys.executable, "-c", ANOTHER, str(tmp_path / ".rerun" / "lock")]
     answers = []
 
     def sweep(jobs: Any, *given: Any, **named: Any) -> list[str]:

@@ -106,12 +106,12 @@ raise SystemExit(lease.held(Path({str(tmp_path)!r}), {record.key(identify(cfg))!
     real = loop.run
 
     def looked_at(*given: Any) -> Any:
-        answers.append(subprocess.run([sys.executable, "-S", "-c", look], cwd=ROOT, check=False).returncode)
+        answers.append(subprocess.run([sys.executable, "-c", look], cwd=ROOT, check=False).returncode)
         return real(*given)
 
     monkeypatch.setattr(loop, "run", looked_at)
     assert run_cell(cfg) == 0
-    answers.append(subprocess.run([sys.executable, "-S", "-c", look], cwd=ROOT, check=False).returncode)
+    answers.append(subprocess.run([sys.executable, "-c", look], cwd=ROOT, check=False).returncode)
     assert answers == [1, 0]
 
 
