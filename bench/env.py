@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = ("torch", "torchdiffeq", "numpy", "scipy", "scikit-learn", "pandas", "hydra-core", "POT")
+CODE = ("bench", "datasets", "solvers", "hydra_plugins")  # where a file that git does not know is code that may run
 LAUNCHER = "CNF_OT_LAUNCHER"  # how a launcher tells its jobs what they run under
 SLOTS = "CNF_OT_SLOTS"
 
@@ -104,14 +105,15 @@ def allocator() -> dict[str, str]:
 
 
 def commit() -> dict[str, Any]:
-    """The commit of this checkout, and whether files that it tracks have changed; None without git."""
+    """The commit of this checkout, and whether files of it have changed or code was added to it; None without git."""
     root = Path(__file__).parents[1]
     try:
         head = _git(root, "rev-parse", "HEAD")
         changed = _git(root, "status", "--porcelain", "--untracked-files=no")
+        added = _git(root, "ls-files", "--others", "--exclude-standard", "--", *CODE)
     except (OSError, subprocess.SubprocessError):
         return {"commit": None, "dirty": None}
-    return {"commit": head, "dirty": bool(changed)}
+    return {"commit": head, "dirty": bool(changed or added)}
 
 
 def _git(root: Path, *arguments: str) -> str:

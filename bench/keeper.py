@@ -29,7 +29,7 @@ def main(command: Sequence[str]) -> NoReturn:
     heard = {signal.SIGTERM, signal.SIGCHLD, CLOSED}
     signal.signal(signal.SIGCHLD, lambda *_: None)  # inherited as ignored, none would come; exec resets it
     before = signal.pthread_sigmask(signal.SIG_BLOCK, heard)  # none is lost: they wait for sigwait
-    _prctl(PR_SET_CHILD_SUBREAPER, 1)
+    prctl(PR_SET_CHILD_SUBREAPER, 1)
     process = _start(command, before)
     threading.Thread(target=_watch, daemon=True).start()
     status = None
@@ -85,7 +85,7 @@ def _start(command: Sequence[str], mask: Iterable[int]) -> int:
         return process
     try:
         os.setpgid(0, 0)
-        _prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if os.getppid() == keeper:  # else it died before that, and there is no signal to come
@@ -121,7 +121,7 @@ def _watch() -> None:
     os.kill(os.getpid(), CLOSED)
 
 
-def _prctl(option: int, value: int) -> None:
+def prctl(option: int, value: int) -> None:
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(option, ctypes.c_ulong(value), *[ctypes.c_ulong(0)] * 3)
 

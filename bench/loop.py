@@ -410,7 +410,11 @@ class _Loop:
         limits = ((tally.seconds, budget.seconds), (tally.steps, budget.steps), (used, budget.evaluations))
         shares = [spent / limit for spent, limit in limits if limit is not None]
         share = max(shares) if shares else None
-        left = f"{tally.seconds * (1 - share) / share:.0f} s left" if share else f"{tally.seconds:.0f} s"
+        left = (
+            f"{max(0.0, tally.seconds * (1 - share) / share):.0f} s left"
+            if share
+            else f"{tally.seconds:.0f} s, no budget"
+        )
         loss = tally.sums.get("loss", math.nan) / max(tally.summed, 1)
         best = "-" if tally.best is None else f"{tally.best:.4f}"
         return share, f"step {tally.steps}, loss {loss:.4f}, best validation {best}, {left}"

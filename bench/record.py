@@ -249,16 +249,27 @@ def alive(pid: str) -> bool:
 
 def read(path: Path) -> Record:
     """Read one record. Raises RecordError for anything that is not one, or whose configuration was edited since."""
+    content = path.read_bytes()
     try:
-        record = orjson.loads(path.read_bytes())
+        record = orjson.loads(content)
+        check(record)
+    except (ValueError, RecursionError):
+        # orjson knows no lone surrogates, as in the name of a file, and whole numbers of 64 bits only
+        record = _read_slowly(path, content)
+    if path.stem != record["key"]:
+        raise RecordError(f"{path}: holds the record of key {record['key']}")
+    return record
+
+
+def _read_slowly(path: Path, content: bytes) -> Record:
+    try:
+        record = json.loads(content, parse_constant=_refuse)
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{path}: not a record ({error})") from None
     try:
         check(record)
     except (ValueError, RecursionError) as error:
         raise RecordError(f"{path}: {error}") from None
-    if path.stem != record["key"]:
-        raise RecordError(f"{path}: holds the record of key {record['key']}")
     return record
 
 
@@ -338,3 +349,7 @@ def check(record: Any) -> None:
 def finite(value: Any) -> bool:
     """Whether `value` is a number that a float can hold, and no infinity."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _refuse(name: str) -> float:
+    raise ValueError(f"{name} is not JSON")

@@ -38,6 +38,7 @@ if TYPE_CHECKING:  # torch is imported where it is used: --help and --cfg job do
 METRICS_SEED = 1804
 SPREAD_ROWS = 2000
 DTYPES = ("float32", "float64")
+SEEDS = 2**63  # what a generator of torch takes
 
 Draw = Callable[[Path], None]  # writes a picture
 
@@ -231,7 +232,7 @@ def identity(cfg: DictConfig, solver: Any, dataset: Any) -> dict[str, Any]:
         "budget": dataclasses.asdict(budget),
         "validation": dataclasses.asdict(validation),
         "evaluate": {"seconds": float(cfg.evaluate.seconds)},
-        "seed": _whole("seed", cfg.seed, 0),
+        "seed": _seed(cfg.seed),
         "dtype": _dtype(cfg.dtype),
         "device": device_type(cfg.device),
         "threads": env.threads_allowed() if cfg.threads is None else _whole("threads", cfg.threads, 1),
@@ -277,6 +278,12 @@ def _whole(name: str, value: Any, least: int) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise BadInput(f"{name} must be a whole number of {least} or more, not {value!r}")
     return value
+
+
+def _seed(value: Any) -> int:
+    if _whole("seed", value, 0) >= SEEDS:
+        raise BadInput(f"seed must be less than 2^63, not {value}")
+    return int(value)
 
 
 def _dtype(name: Any) -> str:

@@ -7,7 +7,7 @@ allow       what may differ between runs in one table, and is said in each: any 
             allow=threads,seeds; default nothing
 paper.venue neurips, icml, aaai, jmlr or tmlr: figures of its widths and fonts, as SVG and PGF too, macros.tex with the
             numbers, and paper.tex, which includes everything
-only        tables or figures: these alone, and no page; what other reports wrote to out stays
+only        tables or figures: these alone, in the place of those in out; a page or a paper there stays as it was
 
 Exit code 0; 1 if there is nothing to report; 2 if a file among the records is not one (it is named and left out).
 """

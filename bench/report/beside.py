@@ -6,12 +6,17 @@ is done in turn.
 
 import multiprocessing
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
+from bench.env import affinity
+from bench.keeper import PR_SET_PDEATHSIG, prctl
+
+WIDE = 4  # bytes of a number
 MANY = 100  # records, up to which a second process costs more than it gives
 
 Made = TypeVar("Made")
@@ -23,7 +28,7 @@ class Lost(Exception):
 
 def worth(records: int) -> bool:
     """Whether a second process shortens the report of so many records."""
-    return records > MANY and sys.platform == "linux" and (os.cpu_count() or 1) > 1
+    return records > MANY and sys.platform == "linux" and len(affinity() or [0]) > 1
 
 
 def begin(function: Callable[..., Made], *given: Any, beside: bool) -> Callable[[], Made]:
@@ -36,7 +41,7 @@ def begin(function: Callable[..., Made], *given: Any, beside: bool) -> Callable[
         return lambda: made
     context = multiprocessing.get_context("fork")
     ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=_answer, args=(theirs, function, given), daemon=True)
+    process = context.Process(target=_answer, args=(os.getpid(), ours, theirs, function, given), daemon=True)
     process.start()
     theirs.close()
 
@@ -61,17 +66,15 @@ def share(jobs: Sequence[Callable[[], Made]], *, beside: bool) -> Callable[[], l
     """
     if not beside:
         return begin(lambda: [job() for job in jobs], beside=False)
-    context = multiprocessing.get_context("fork")
-    lock, following = context.Lock(), context.RawValue("l", 0)
+    numbers = _numbers(len(jobs))
 
     def work() -> dict[int, Made]:
         made: dict[int, Made] = {}
-        while True:
-            with lock:
-                i, following.value = following.value, following.value + 1
-            if i >= len(jobs):
-                return made
+        while number := os.read(numbers, WIDE):
+            i = int.from_bytes(number)
             made[i] = jobs[i]()
+        os.close(numbers)
+        return made
 
     theirs = begin(work, beside=True)
 
@@ -82,7 +85,25 @@ def share(jobs: Sequence[Callable[[], Made]], *, beside: bool) -> Callable[[], l
     return wait
 
 
-def _answer(pipe: Connection, function: Callable[..., Made], given: tuple[Any, ...]) -> None:
+def _numbers(n: int) -> int:
+    """A pipe to read 0, ..., n - 1 from, WIDE bytes each: of processes that share it, each number is one's alone.
+
+    Unlike a lock, it is held by nobody who may be killed.
+    """
+    numbers, ours = os.pipe()
+    with open(ours, "wb") as pipe:
+        os.set_blocking(ours, False)  # raises for more than it holds, tens of thousands, and never waits
+        pipe.writelines(i.to_bytes(WIDE) for i in range(n))
+    return numbers
+
+
+def _answer(
+    parent: int, theirs: Connection, pipe: Connection, function: Callable[..., Made], given: tuple[Any, ...]
+) -> None:
+    theirs.close()  # or it would wait in `send` for itself to read, when its parent is gone
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        return  # it has died meanwhile
     try:
         pipe.send((function(*given), None))
     except Exception as error:

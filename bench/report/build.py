@@ -23,6 +23,7 @@ from bench.report import (
     experiments,
     explore,
     frame,
+    glance,
     lint,
     page,
     paper,
@@ -40,6 +41,7 @@ from bench.report.venues import formats
 if TYPE_CHECKING:
     from bench.report.drawing import Written
 
+PAGE = "index.html"
 WIDTH = 110  # columns, where the output is not a terminal
 
 
@@ -67,17 +69,24 @@ def report(options: Options) -> int:
     """Read, print and write everything, or that part of it alone which `options.only` names."""
     console = Console(width=None if sys.stdout.isatty() or "COLUMNS" in os.environ else WIDTH)
     read = read_all(options, console)
+    tabled = None
     if options.only == "tables":
-        make_tables(read, options, console)
+        tabled = make_tables(read, options, console)
     elif options.only == "figures":
         read.problems.extend(line for figures in begin_figures(read, options)() for line in figures.unread)
     else:
-        make_page(read, options, console)
+        tabled = make_page(read, options, console)
     if options.venue and options.only != "tables" and ".pgf" not in formats(options.venue):
         console.print(Text("No PGF figures: pdflatex, which measures their texts, is not on the path.", style="yellow"))
-    show_end(read, console, legend=options.only != "figures")
-    made = options.out / (options.only or "index.html")
-    console.print(Text(f"{options.only.capitalize() if options.only else 'Page, tables and figures'}: {made}"))
+    show_end(read, console, legend=tabled is not None)
+    if tabled is not None:
+        render.show(glance.table(read.groups, tabled.groups), console)
+    made = options.out / (options.only or PAGE)
+    if options.only and (older := [name for name in (PAGE, *paper.FILES) if (options.out / name).exists()]):
+        told = f"{' and '.join(older)} in {options.out} are those of an earlier report, maybe of other records"
+        console.print(Text(told, style="yellow"))
+    what = options.only.capitalize() if options.only else "Page, tables and figures"
+    console.print(Text(f"{what}: {made}"), soft_wrap=True)
     return 2 if read.problems else 0
 
 
@@ -110,8 +119,8 @@ def begin_figures(read: Read, options: Options) -> "Callable[[], list[Written]]"
     return drawing.begin(read.groups, options, beside.worth(len(read.records)))
 
 
-def make_page(read: Read, options: Options, console: Console) -> None:
-    """Everything: tables, figures, for a venue its paper, and the page."""
+def make_page(read: Read, options: Options, console: Console) -> Tabled:
+    """Everything: tables, figures, for a venue its paper, and the page; gives the tables."""
     written.clear(options.out)
     drawn = begin_figures(read, options)
     tabled = make_tables(read, options, console)
@@ -130,7 +139,8 @@ def make_page(read: Read, options: Options, console: Console) -> None:
         paper.write([*sections, *tabled.judged], options.venue, options.out)
     why = lint.why(read.groups)
     html = page.render(read.records, options.records, read.problems, why, tables.LEGEND, [*tabled.verdicts, *parts])
-    (options.out / "index.html").write_text(html, encoding="utf-8")
+    (options.out / PAGE).write_text(html, encoding="utf-8")
+    return tabled
 
 
 def load(folders: Sequence[Path]) -> tuple[dict[Path, pd.DataFrame], list[str]]:
@@ -217,7 +227,8 @@ def claims_parts(
 
 def show_group(group: Group, made: Sequence[Table], console: Console) -> None:
     """Print the tables of one group under its environment."""
-    console.rule(Text(group.title, style="bold"), align="left")
+    console.rule()
+    console.print(Text(group.title, style="bold"))
     for note in group.notes:
         console.print(Text(note, style="dim"))
     console.print()

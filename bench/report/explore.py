@@ -73,6 +73,7 @@ def data(group: Group, reference: str) -> dict[str, Any]:
         "reference": reference,
         "baseline": BASELINE,
         "slack": tables.SLACK,
+        "caveats": group.caveats,
         "quality": {axis.name: axis.label for axis in QUALITY},
         "cost": {axis.name: axis.label for axis in COST},
         "solvers": solvers,

@@ -106,7 +106,7 @@ def _read(paths: Sequence[Path]) -> tuple[pd.DataFrame, list[str]]:
         folder = paths[0].parent
         try:
             rows.append(_row(one, folder))
-        except (KeyError, TypeError, AttributeError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
             problems.append(f"{folder / one['key']}.json: not a record (config or env: {error!r})")
         else:
             rows[-1]["curve"].look()

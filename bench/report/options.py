@@ -43,6 +43,8 @@ def parse(arguments: Sequence[str]) -> Options:
     if venue is not None and venue not in VENUES:
         raise Usage(f"no venue {venue}: choose paper.venue from {', '.join(VENUES)}")
     only = given.get("only")
+    if only == "tables" and venue is not None:
+        raise Usage("paper.venue is of figures and papers: only=tables has none")
     if only is not None and only not in PARTS:
         raise Usage(f"only={only} is no part of a report: choose from {', '.join(PARTS)}")
     folders = tuple(dict.fromkeys(map(Path, given["records"].split(",")))) if "records" in given else default_folders()

@@ -2,6 +2,9 @@
 // the runs as bench.stats computes it; charts of it; tables that sort, filter and download. No library, no network.
 "use strict";
 
+const SPOKEN = 12;  // points of a series in the table that screen readers read
+const IDLE = 120;  // ms after which what is out of sight follows the slider
+
 // Numbers, as bench.stats and bench.report.tables have them
 
 const median = values => {
@@ -307,9 +310,10 @@ function chart(box, { title, x, y, series, rules = [] }) {
     if (event.key === "Enter") take();
     if (event.key === "Escape") show(-1);
   });
-  const spoken = h("table", { class: "unseen" }, h("caption", {}, title),
+  const cut = series.some(one => one.points.length > SPOKEN || one.faint) ? ` (of each series one run, its last ${SPOKEN} points)` : "";
+  const spoken = h("table", { class: "unseen" }, h("caption", {}, title + cut),
     h("thead", {}, h("tr", {}, ...["series", x.label, y.label].map(name => h("th", { scope: "col" }, name)))),
-    h("tbody", {}, ...series.filter(one => !one.faint).flatMap(one => one.points.slice(-12).map(point =>
+    h("tbody", {}, ...series.filter(one => !one.faint).flatMap(one => one.points.slice(-SPOKEN).map(point =>
       h("tr", {}, h("th", { scope: "row" }, one.name), h("td", {}, significant(point[0])), h("td", {}, significant(point[1])))))));
   box.replaceChildren(h("figcaption", {}, title), h("div", { class: "plot" }, svg, tip), spoken);
 }
@@ -418,15 +422,18 @@ function explore(part) {
       const runs = cell.runs.filter(run => run.status === "ok");
       const of = name => { const values = runs.map(run => run.number[name]).filter(v => v !== null); return values.length ? median(values) : NaN; };
       const [a, b] = [of(axes.x), of(axes.y)];
-      if (Number.isFinite(a) && Number.isFinite(b) && a > 0) points.push({ cell, a, b, run: runs[0] });
+      const far = run => (run.number[axes.y] === null ? Infinity : Math.abs(run.number[axes.y] - b));
+      const run = runs.reduce((best, one) => (far(one) < far(best) ? one : best), runs[0]);
+      if (Number.isFinite(a) && Number.isFinite(b) && a > 0) points.push({ cell, a, b, run, of: runs.length });
     }
     const void_ = cell => isVoid(cell, axes.x) || isVoid(cell, axes.y);
     const fair = points.filter(p => !void_(p.cell) && !p.cell.beside);
     const refused = part.mixed[part.dataset];
     const front = refused ? [] : fair.filter(p => !fair.some(o => o.a <= p.a && o.b <= p.b && (o.a < p.a || o.b < p.b))).sort((p, o) => p.a - o.a);
     const log = points.length > 0 && points.every(p => p.b > 0);
-    const series = points.map(({ cell, a, b, run }) => ({ name: cell.label + (void_(cell) ? "†" : ""), look: void_(cell) ? ["#8a8a8a", look(cell.solver)[1], ""] : look(cell.solver),
-      points: [[a, b, void_(cell) ? `void: fails ${cell.failed.join(", ")}` : front.some(p => p.cell === cell) ? "on the front" : "", run.command]] }));
+    const whose = (run, of) => (of > 1 ? `median of ${of}; the nearest: ` : "") + told(run);
+    const series = points.map(({ cell, a, b, run, of }) => ({ name: cell.label + (void_(cell) ? "†" : ""), look: void_(cell) ? ["#8a8a8a", look(cell.solver)[1], ""] : look(cell.solver),
+      points: [[a, b, [void_(cell) ? `void: fails ${cell.failed.join(", ")}` : front.some(p => p.cell === cell) ? "on the front" : "", whose(run, of)].filter(text => text).join("; "), run.command]] }));
     if (front.length > 1) series.unshift({ name: "front", look: ["#8a8a8a", "o", "3 3"], line: true, faint: true, label: false, points: front.map(p => [p.a, p.b, "Pareto front"]) });
     chart(place.pareto, { title: `${part.dataset}: medians over seeds; ${refused ? `no Pareto front, as ${refused}` : "dotted: the Pareto front of what is certified"}`, x: { label: part.cost[axes.x], log: true }, y: { label: part.quality[axes.y] ?? "", log }, series });
   }
@@ -472,7 +479,9 @@ function explore(part) {
       ...[...known(part.quality), ...known(part.cost)].map(([name, text]) => [text, run => run.number[name], run => (run.number[name] === null ? "–" : significant(run.number[name]) + (isVoid(run.cell, name) ? "†" : "")), run => isVoid(run.cell, name)]),
       ["hardware", run => run.hardware], ["record", run => run.key], ["reason", run => run.reason]] });
 
+  const moved = h("p", { class: "note", hidden: true, role: "status" }, `The tables and figures of the report below keep the target of ${part.slack} nat.`);
   const update = () => {
+    moved.hidden = slack() === part.slack || !part.validated.length;
     if (part.validated.length) { const found = standing(part, part.dataset, slack()); quality(found); standings(found); acrossProblems(); }
     pareto();
   };
@@ -482,9 +491,11 @@ function explore(part) {
     part.validated.length ? h("div", { class: "pair" }, place.profile, place.data) : null,
     axes.y ? h("div", { class: "controls" }, select("Quality", known(part.quality), axes.y, value => { axes.y = value; pareto(); }), select("against", known(part.cost), axes.x, value => { axes.x = value; pareto(); })) : null,
     axes.y ? place.pareto : null,
+    part.caveats.length ? h("p", { class: "note" }, part.caveats.join(" ")) : null,
+    moved,
     h("details", {}, h("summary", {}, `The ${part.runs.length} runs`), place.runs)].filter(node => node));
   update();
-  return { update, filter: () => { fillRuns(); update(); } };
+  return { box, update, filter: () => { fillRuns(); update(); } };
 }
 
 function start() {
@@ -492,12 +503,22 @@ function start() {
   const explored = parts.map(explore);
   const filters = [...document.querySelectorAll("table[data-name]")].map(enhance);
   const range = byId("handicap"), number = byId("handicap-number");
-  const move = () => explored.forEach(one => one.update());
+  let stale = [], later;
+  const near = ({ box }) => { const at = box.getBoundingClientRect(); return at.bottom > -innerHeight && at.top < 2 * innerHeight; };
+  const renew = which => {
+    clearTimeout(later);
+    stale.filter(which).forEach(one => one.update());
+    stale = stale.filter(one => !which(one));
+    if (stale.length) later = setTimeout(() => renew(one => one === stale[0]), IDLE);
+  };
+  const move = () => { stale = [...explored]; renew(near); };  // what is seen at once, the rest when the slider rests
+  addEventListener("scroll", () => renew(near), { passive: true });
   range.addEventListener("input", () => { number.value = range.value; move(); });
   number.addEventListener("input", () => { range.value = number.value; move(); });
   byId("filter").addEventListener("input", () => { filters.forEach(f => f()); explored.forEach(one => one.filter()); });
   let opened = [];
   addEventListener("beforeprint", () => {
+    renew(() => true);
     opened = [...document.querySelectorAll("details.printed:not([open])")];
     for (const one of opened) one.open = true;
   });

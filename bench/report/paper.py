@@ -33,6 +33,7 @@ QUANTITIES = {  # headings that are more than the name of a quantity
     "samples (s)": "samples",
     "%": "percent",
 }
+FILES = ("macros.tex", "paper.tex")
 DIGITS = ("Zero", "One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight", "Nine")
 
 
@@ -116,7 +117,7 @@ def printed(cell: Cell) -> str:
 def write(sections: Sequence[Section], venue: Venue, folder: Path) -> None:
     """macros.tex and paper.tex in `folder`, where tables/ and figures/ are."""
     lines = [*(f"% {line}" for line in _head(sections)), *map(str, macros(sections))]
-    for name, text in (("macros.tex", "\n".join(lines) + "\n"), ("paper.tex", document(sections, venue))):
+    for name, text in zip(FILES, ("\n".join(lines) + "\n", document(sections, venue)), strict=True):
         written.write(folder / name, text)
 
 

@@ -53,7 +53,7 @@ def mean_ranks(found: Standing, suffix: str) -> Drawn:
         f"Mean ranks over {n} problems, 1 the best, ties shared. Grey: not told apart from the first "
         f"(Nemenyi, {stats.LEVEL:.0%}).{lines} {found.told}"
     )
-    return Drawn(f"ranks{suffix}", figure, caption, explored=True)
+    return Drawn(f"ranks{suffix}", figure, caption)
 
 
 def profiles(found: Standing, reference: str, suffix: str) -> Drawn:

@@ -144,6 +144,7 @@ STEP = Quantity("ms a\nstep", column("seconds_per_step", 1e3), significant, time
 WORK = Quantity("NFE a\nstep", evaluations, significant, ranked=False)
 DENSITY_TIME = Quantity("density\n(s)", whole_set("evaluate_seconds"), significant, DENSITY, timed=True, positive=True)
 SAMPLE_TIME = Quantity("samples\n(s)", whole_set("sample_seconds"), significant, SAMPLES, timed=True, positive=True)
+TO_Q_HEADING = "seconds\nto q"
 COST = (STEP, WORK, DENSITY_TIME, SAMPLE_TIME)
 ESTIMATE_TIME = Quantity("density\n(estimated)", whole_set("estimate_seconds"), significant, ranked=False)
 TRAINING = (  # named as its published values are
@@ -198,7 +199,7 @@ def summary(group: Group, dataset: str, reference: str) -> Table:
         columns[quantity.heading] = cells_of(runs, quantity, reached, fair)
         if quantity is NLL:
             columns["NLL\n(published)"] = quoted
-    columns |= {"seconds\nto q": _time_column(runs, spent, fair)}
+    columns |= {TO_Q_HEADING: _time_column(runs, spent, fair)}
     columns |= {q.heading: cells_of(runs, q, reached, fair) for q in COST}
     columns = filled(columns)
     rows = list(zip(runs, zip(*columns.values(), strict=True), strict=True))
@@ -594,7 +595,7 @@ def _mean_cell(across: Sequence[Comparison], mean: Callable[[Sequence[Comparison
 def decomposition(group: Group, solver: str, reference: str, given: "Pairs | None" = None) -> Table:
     """seconds to q = steps x evaluations a step x FLOP an evaluation x seconds a FLOP, by medians over seeds."""
     found = given or pairs_of(group, solver, reference)
-    columns = ["steps\nto q", "evaluations\na step", "MFLOP an\nevaluation", "seconds\na GFLOP", "seconds\nto q"]
+    columns = ["steps\nto q", "evaluations\na step", "MFLOP an\nevaluation", "seconds\na GFLOP", TO_Q_HEADING]
     rows: list[tuple[str, Sequence[Cell]]] = []
     for pair in found.pairs:
         a, b = (_factors(runs, pair) for runs in (pair.solver, pair.reference))

@@ -30,6 +30,7 @@ ADVECTION = (*COSTS, "curves")  # by a scheme, of their velocity
 CURVES = (*ALWAYS, "curves")  # of what the curves do, whatever the path on a grid does
 WEIGHT = Quantity("weight\nof KL", column("relaxation"), significant, ranked=False)
 
+MAP_ERROR = Quantity("L2-UVP\n%", column("l2_uvp"), significant)
 EXACT = (
     Quantity("its own\nestimate", column("cost_estimate"), significant, ALONG, ranked=False),
     Quantity("gap of\nestimate %", column("estimate_gap", 100.0), significant, ALONG, ranked=False),
@@ -37,7 +38,7 @@ EXACT = (
     Quantity("gap of\nmap %", column("cost_gap", 100.0), significant, COSTS, ranked=False),
     Quantity("lower\nbound", column("cost_bound"), significant, ranked=False),
     Quantity("same-law\ncost", column("same_law_cost"), significant, ranked=False),
-    Quantity("L2-UVP\n%", column("l2_uvp"), significant),
+    MAP_ERROR,
     Quantity("of x1, x2\n%", column("uvp_2"), significant),
     Quantity("inverse\nL2-UVP %", column("l2_uvp_inverse"), significant),
     Quantity("cosine", column("cosine"), lambda value: f"{value:.4f}", ranked=False),

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 import sys
 import time
 from functools import partial
@@ -9,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from bench import record
 from bench.report import beside, drawing, frame, quality
 from bench.report.__main__ import main
 from bench.report.beside import MANY, Lost, begin, share, worth
 from tests.bench import fake_records as fake
+
+ROOT = Path(__file__).parents[2]
 
 forked = pytest.mark.skipif(sys.platform != "linux", reason="a second process is forked, on Linux only")
 
@@ -37,9 +41,9 @@ def two(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @forked
 def test_a_second_process_is_worth_it_for_many_records_on_two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(beside, "affinity", lambda: [4, 5])
     assert (worth(MANY), worth(MANY + 1)) == (False, True)
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr(beside, "affinity", lambda: [4])
     assert not worth(MANY + 1)
 
 
@@ -86,6 +90,42 @@ def test_what_goes_wrong_in_either_process_is_raised() -> None:
         share([partial(broken, 1)], beside=True)()
     with pytest.raises(ValueError, match="not"):
         share([partial(broken, i) for i in (1, 2, 3)], beside=True)()
+
+
+def test_numbers_are_given_out_once_each_and_end() -> None:
+    numbers = beside._numbers(3)
+    assert [os.read(numbers, beside.WIDE) for _ in range(5)] == [b"\0\0\0\0", b"\0\0\0\1", b"\0\0\0\2", b"", b""]
+    os.close(numbers)
+
+
+ORPHAN = """
+import os, sys, time
+from bench.report.beside import begin
+def answer():
+    print(os.getpid(), flush=True)
+    time.sleep(float(sys.argv[1]))
+    return b"x" * 10_000_000
+wait = begin(answer, beside=True)
+time.sleep(60)
+"""
+
+
+@forked
+@pytest.mark.parametrize("seconds", [600, 0], ids=["busy", "sending"])
+def test_a_second_process_dies_with_its_parent(seconds: int) -> None:
+    with subprocess.Popen([sys.executable, "-c", ORPHAN, str(seconds)], cwd=ROOT, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        child = parent.stdout.readline().decode().strip()
+        time.sleep(0.3)
+        try:
+            assert record.alive(child)
+        finally:
+            parent.kill()
+    for _ in range(200):
+        if not record.alive(child):
+            return
+        time.sleep(0.02)
+    raise AssertionError("it goes on")
 
 
 @forked

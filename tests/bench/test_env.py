@@ -105,7 +105,12 @@ def test_the_commit_and_whether_files_changed(tmp_path: Path, monkeypatch: pytes
     git("add", "file")
     git("commit", "-q", "-m", "first", "--no-verify")
     assert env.commit() == {"commit": git("rev-parse", "HEAD"), "dirty": False}
-    (tmp_path / "new").write_text("untracked files do not count")
+    (tmp_path / "new").write_text("a user's notes do not count")
+    assert env.commit()["dirty"] is False
+    (tmp_path / "solvers").mkdir()
+    (tmp_path / "solvers" / "mine.py").write_text("a solver that the commit has not")
+    assert env.commit()["dirty"] is True
+    (tmp_path / "solvers" / "mine.py").unlink()
     assert env.commit()["dirty"] is False
     (tmp_path / "file").write_text("2")
     assert env.commit()["dirty"] is True

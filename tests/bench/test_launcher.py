@@ -276,11 +276,11 @@ os.killpg = checked
 def test_a_command_that_is_not_there_yet_is_ended_by_sigterm(option: str) -> None:
     """The signal comes just before the fork, or just before the command takes the place of the keeper's child."""
     injected = f"""
-def interrupted(option, value, prctl=keeper._prctl):
+def interrupted(option, value, prctl=keeper.prctl):
     prctl(option, value)
     if option == keeper.{option}:
         os.kill(os.getpid(), signal.SIGTERM)
-keeper._prctl = interrupted
+keeper.prctl = interrupted
 """
     with keep(injected, "/bin/sleep", "600") as kept:
         try:

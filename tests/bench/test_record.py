@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bench import record
 from bench.record import RecordError, check, describe, key, line, new, read, read_all, sweep_stale, title, write
@@ -181,6 +183,28 @@ def test_what_is_no_record(changes: dict[str, Any], words: str, tmp_path: Path) 
     with pytest.raises(ValueError, match=words):
         write(tmp_path, made(**changes))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("odd", [2**64, -(2**63) - 1, 2**63, "\udcff", {"a\udcff": 10**400}])
+def test_what_is_written_is_read(odd: Any, tmp_path: Path) -> None:
+    """The file of a name that is no text, and whole numbers of more than 64 bits, too."""
+    config = {**made()["config"], "solver": {"_target_": "x", "field": odd}}
+    one = record.new(config, "crash", "bad \udcff", "2026-01-01", env={"cpu": odd})
+    assert write(tmp_path, one)
+    assert read(tmp_path / f"{one['key']}.json") == one
+
+
+ANY_TEXT = st.text(st.characters())  # lone surrogates too
+PLAIN = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | ANY_TEXT
+
+
+@given(st.recursive(PLAIN, lambda inner: st.lists(inner) | st.dictionaries(ANY_TEXT, inner), max_leaves=5))
+def test_whatever_is_written_is_read(tmp_path_factory: pytest.TempPathFactory, value: Any) -> None:
+    config = {**made()["config"], "solver": {"_target_": "x", "field": value}}
+    one = record.new(config, "crash", "x", "2026-01-01", env={"cpu": value})
+    folder = tmp_path_factory.mktemp("records")
+    write(folder, one)
+    assert read(folder / f"{one['key']}.json") == one
 
 
 def test_a_nan_anywhere_is_refused(tmp_path: Path) -> None:

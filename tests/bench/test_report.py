@@ -24,6 +24,7 @@ from bench.report import (
     figures,
     frame,
     gallery,
+    glance,
     lint,
     quality,
     render,
@@ -1009,6 +1010,44 @@ def test_a_part_of_the_report_alone_is_that_of_the_whole_and_leaves_the_others(o
     assert {path.relative_to(alone) for path in alone.rglob("*") if path.is_file()} == {
         path.relative_to(out) for path in whole if only in path.parts
     }
+
+
+def test_a_part_alone_says_what_it_leaves_of_another_report(tmp_path, capsys):
+    folder, out = fake.store(tmp_path / "runs", fake.sweep(2)), tmp_path / "out"
+    assert main([f"records={folder}", f"out={out}", "only=tables"]) == 0
+    assert "earlier report" not in capsys.readouterr().out
+    (out / "index.html").touch()
+    (out / "paper.tex").touch()
+    assert main([f"records={folder}", f"out={out}", "only=tables"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"index.html and paper.tex in {out} are those of an earlier report" in told
+    assert main([f"records={folder}", f"out={out}", "only=tables", "paper.venue=icml"]) == 1
+
+
+def test_a_report_ends_with_who_is_best_where_any_is_told_apart(tmp_path, capsys):
+    records = [
+        fake.make(s, d, i, metrics={"nll": n + i / 100})
+        for s, n in (("otflow", 1.0), ("ffjord", 3.0))
+        for d in ("moons", "rings")
+        for i in range(5)
+    ]
+    records += [fake.make("rnode", "rings", i, metrics={"nll": 1.0 + i / 100}) for i in range(5)]
+    (only,) = lint.groups(frame.of(records))
+    made = tables.all_of(only, "otflow")
+    found = {
+        row: dict(zip(glance.table([only], [made]).columns, cells, strict=True))
+        for row, cells in glance.table([only], [made]).rows
+    }
+    summary = cells(tables.summary(only, "moons", "otflow"))
+    assert summary["otflow"]["test NLL"].best
+    assert found["moons"]["test NLL"].text == f"otflow {summary['otflow']['test NLL'].text}"
+    assert found["rings"]["test NLL"].text == "="
+    assert found["moons"]["L2-UVP (%)"] == render.NOTHING
+    folder = fake.store(tmp_path / "runs", records)
+    assert main([f"records={folder}", f"out={tmp_path / 'out'}"]) == 0
+    ended = capsys.readouterr().out.splitlines()
+    assert ended[-1].startswith("Page, tables and figures")
+    assert any("The best of each problem" in line for line in ended[-15:])
 
 
 def test_tables_alone_wait_for_no_drawing(tmp_path):

@@ -303,6 +303,7 @@ def test_a_file_in_the_records_place_is_named_and_kept(tmp_path: Path) -> None:
         (["device=cuda:99"], "CUDA devices here: use device=cpu"),
         (["threads=0"], "threads must be a whole number of 1 or more"),
         (["seed=-1"], "seed must be a whole number of 0 or more"),
+        (["seed=9223372036854775808"], r"seed must be less than 2\^63, not 9223372036854775808"),
         (["evaluate.seconds=0"], r"evaluate\.seconds"),
     ],
 )

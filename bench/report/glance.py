@@ -1,0 +1,50 @@
+"""The compact table that a report ends with: who is best on each problem, where intervals tell solvers apart."""
+
+from collections.abc import Iterator, Sequence
+
+from bench.report.lint import Group
+from bench.report.render import NOTHING, Cell, Table
+from bench.report.tables import DENSITY_TIME, NLL, TO_Q_HEADING
+from bench.report.transport import MAP_ERROR
+
+COLUMNS = {
+    NLL.heading: "test NLL",
+    TO_Q_HEADING: "seconds to q",
+    DENSITY_TIME.heading: "density (s)",
+    MAP_ERROR.heading: "L2-UVP (%)",
+}
+
+
+def table(groups: Sequence[Group], made: Sequence[Sequence[Table]]) -> Table:
+    """A row for each problem of each part, of the tables `made` of the `groups`; a column for each of COLUMNS."""
+    several = len(groups) > 1
+    rows = [
+        (f"{group.number}. {name}" if several else name, cells)
+        for group, tables in zip(groups, made, strict=True)
+        for name, cells in _rows(group, tables)
+    ]
+    title = "The best of each problem" + (", by part" if several else "")
+    return Table("glance", title, "problem", list(COLUMNS.values()), rows, ["=: two or more are not told apart."])
+
+
+def _rows(group: Group, tables: Sequence[Table]) -> Iterator[tuple[str, list[Cell]]]:
+    by_name = {table.name.removesuffix(group.suffix): table for table in tables}
+    for problem in sorted(group.frame["dataset"].unique()):
+        of_problem = [by_name[name] for name in (problem, f"{problem}_transport") if name in by_name]
+        cells = [_best(of_problem, heading) for heading in COLUMNS]
+        if any(cell is not NOTHING for cell in cells):
+            yield problem, cells
+
+
+def _best(tables: Sequence[Table], heading: str) -> Cell:
+    """Whose number is bold in the column of this heading; NOTHING where no two solvers have a number to compare."""
+    for table in tables:
+        if heading in table.columns:
+            i = table.columns.index(heading)
+            shown = [(label, cells[i]) for label, cells in table.rows if cells[i].text != NOTHING.text]
+            best = [(label, cell) for label, cell in shown if cell.best]
+            fair = [cell for _, cell in shown if not cell.grey]
+            if best:
+                return Cell("\n".join(f"{label} {cell.text.splitlines()[0]}" for label, cell in best))
+            return Cell("=") if len(fair) > 1 else NOTHING
+    return NOTHING
