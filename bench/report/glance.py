@@ -7,6 +7,7 @@ from bench.report.render import NOTHING, Cell, Table
 from bench.report.tables import DENSITY_TIME, NLL, TO_Q_HEADING
 from bench.report.transport import MAP_ERROR
 
+SAME = Cell("=")
 COLUMNS = {
     NLL.heading: "test NLL",
     TO_Q_HEADING: "seconds to q",
@@ -23,8 +24,14 @@ def table(groups: Sequence[Group], made: Sequence[Sequence[Table]]) -> Table:
         for group, tables in zip(groups, made, strict=True)
         for name, cells in _rows(group, tables)
     ]
+    told = [row for row in rows if any(cell not in (NOTHING, SAME) for cell in row[1])]
+    notes = ["=: two or more are not told apart."]
+    if others := len(rows) - len(told):
+        notes.append(
+            f"On {others} other {'problem' if others == 1 else 'problems'} none is, as of one seed none can be."
+        )
     title = "The best of each problem" + (", by part" if several else "")
-    return Table("glance", title, "problem", list(COLUMNS.values()), rows, ["=: two or more are not told apart."])
+    return Table("glance", title, "problem", list(COLUMNS.values()), told, notes)
 
 
 def _rows(group: Group, tables: Sequence[Table]) -> Iterator[tuple[str, list[Cell]]]:
@@ -46,5 +53,5 @@ def _best(tables: Sequence[Table], heading: str) -> Cell:
             fair = [cell for _, cell in shown if not cell.grey]
             if best:
                 return Cell("\n".join(f"{label} {cell.text.splitlines()[0]}" for label, cell in best))
-            return Cell("=") if len(fair) > 1 else NOTHING
+            return SAME if len(fair) > 1 else NOTHING
     return NOTHING

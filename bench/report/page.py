@@ -16,11 +16,11 @@ from bench.report import tables
 from bench.report.render import Table
 from bench.report.venues import TEXT
 
-COLOURS = 32  # of a picture in the page: half the bytes, and nothing that the eye misses
+COLOURS = 28  # of a picture in the page: half the bytes, and nothing that the eye misses
 WIDEST = 46.0  # rem: what a figure as wide as a paper's text is shown in
 EACH = 3  # pixels a side, of which one is asked for its colour
 WHITE = 250  # levels from which on what a palette makes of white is white again
-HEAVY = 100_000  # bytes of a PNG, above which a picture has no more pixels than a plain screen shows
+HEAVY = 50_000  # bytes of a PNG, above which a picture has no more pixels than a plain screen shows
 REM = 16  # pixels
 
 

@@ -1032,6 +1032,7 @@ def test_a_report_ends_with_who_is_best_where_any_is_told_apart(tmp_path, capsys
         for i in range(5)
     ]
     records += [fake.make("rnode", "rings", i, metrics={"nll": 1.0 + i / 100}) for i in range(5)]
+    records += [fake.make(solver, "swissroll") for solver in ("otflow", "ffjord")]
     (only,) = lint.groups(frame.of(records))
     made = tables.all_of(only, "otflow")
     found = {
@@ -1042,6 +1043,8 @@ def test_a_report_ends_with_who_is_best_where_any_is_told_apart(tmp_path, capsys
     assert summary["otflow"]["test NLL"].best
     assert found["moons"]["test NLL"].text == f"otflow {summary['otflow']['test NLL'].text}"
     assert found["rings"]["test NLL"].text == "="
+    assert "swissroll" not in found
+    assert glance.table([only], [made]).notes[1].startswith("On 1 other problem none is")
     assert found["moons"]["L2-UVP (%)"] == render.NOTHING
     folder = fake.store(tmp_path / "runs", records)
     assert main([f"records={folder}", f"out={tmp_path / 'out'}"]) == 0
