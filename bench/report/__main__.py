@@ -40,5 +40,5 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    gc.set_threshold(1_000_000)  # records have no cycles: else all of them are gone through again and again
+    gc.set_threshold(50_000)  # records have no cycles: else all of them are gone through again and again
     sys.exit(main(sys.argv[1:]))
