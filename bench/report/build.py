@@ -47,11 +47,12 @@ WIDTH = 110  # columns, where the output is not a terminal
 
 @dataclass(frozen=True)
 class Read:
-    """What the records of each folder are: the frame of each and of all, their groups, what is wrong with any."""
+    """The records of each folder and of all, their groups, why these are several, and what is wrong with any."""
 
     found: Mapping[Path, pd.DataFrame]
     records: pd.DataFrame
     groups: list[Group]
+    why: str
     problems: list[str]
 
 
@@ -98,7 +99,9 @@ def read_all(options: Options, console: Console) -> Read:
     groups = lint.groups(records, options.allow)
     read = ", ".join(map(str, options.records))
     console.print(Text(f"{len(records)} records from {read}: {page.statuses(records)}\n"))
-    return Read(found, records, groups, problems + [line for group in groups for line in group.problems])
+    return Read(
+        found, records, groups, lint.why(groups), problems + [line for group in groups for line in group.problems]
+    )
 
 
 def make_tables(read: Read, options: Options, console: Console) -> Tabled:
@@ -137,8 +140,9 @@ def make_page(read: Read, options: Options, console: Console) -> Tabled:
         parts.append(page.Part("kernels", "Kernels", (), tabled.kernels, of_kernels.pictures))
     if options.venue:
         paper.write([*sections, *tabled.judged], options.venue, options.out)
-    why = lint.why(read.groups)
-    html = page.render(read.records, options.records, read.problems, why, tables.LEGEND, [*tabled.verdicts, *parts])
+    html = page.render(
+        read.records, options.records, read.problems, read.why, tables.LEGEND, [*tabled.verdicts, *parts]
+    )
     (options.out / PAGE).write_text(html, encoding="utf-8")
     return tabled
 
@@ -240,8 +244,8 @@ def show_end(read: Read, console: Console, legend: bool) -> None:
     """Print how to read the tables, and what was left out."""
     for line in tables.LEGEND if legend else ():
         console.print(Text(line, style="dim"))
-    if why := lint.why(read.groups):
-        console.print(Text(why, style="yellow"))
+    if read.why:
+        console.print(Text(read.why, style="yellow"))
     for line in read.problems:
         console.print(Text(f"Left out: {line}", style="red"))
 
