@@ -87,7 +87,7 @@ def judged(problem: "Problem", transport: "Transport", cells: tuple[int, ...]) -
     from torch import Generator
 
     from bench import metrics
-    from bench.upwind import HALF_WIDTH, compare
+    from bench.upwind import HALF_WIDTH, LOST, compare
     from solvers.staggered import Grid
 
     def row(cells: int | None, *directions: tuple[float, float]) -> dict[str, Any]:
@@ -100,7 +100,8 @@ def judged(problem: "Problem", transport: "Transport", cells: tuple[int, ...]) -
     yield row(None, (cost, kl), (cost_backward, kl_backward))
     for n in cells:
         both = compare(problem.source, problem.target, transport, torch.float64, Grid(HALF_WIDTH, n, 2 * n))
-        assert both is not None
+        if both is None:
+            raise BadInput(f"{n} x {n} cells do not hold the densities' mass to {LOST:g}: take more")
         yield row(n, *((part.cost, part.kl) for part in both))
 
 

@@ -617,6 +617,11 @@ def upwind_mass_error(e: Evaluation) -> float | None:
     return None if e.advected is None else max(part.mass_error for part in e.advected)
 
 
+def upwind_lost_mass(e: Evaluation) -> float | None:
+    """|mass - 1| of the density on the scheme's grid, the larger of both measures', before it is made 1 there."""
+    return None if e.advected is None else max(part.lost_mass for part in e.advected)
+
+
 METRICS: dict[str, Metric] = {
     metric.__name__: metric
     for metric in (
@@ -662,5 +667,6 @@ METRICS: dict[str, Metric] = {
         upwind_kl_backward,
         upwind_objective_backward,
         upwind_mass_error,
+        upwind_lost_mass,
     )
 }

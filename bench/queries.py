@@ -2,8 +2,9 @@
 
 A query is written as {kind: NAME, field: value, ...} with the kinds of KINDS. Whatever it uses must come from one
 machine; where it uses seconds, from one environment (bench.report.lint); and of one problem, from one budget and
-protocol, of which the one with the most seeds is taken. Runs whose certificates failed take no part, nor do problems
-with fewer seeds than are asked for where others have as many; the notes name both. Imports no torch.
+protocol, of which the one with the most seeds is taken. Problems take no part where a run of a solver has no certified
+number, as the survivors' median is not the solver's, nor where there are fewer seeds than are asked for and others have
+as many; the notes name both. Imports no torch.
 """
 
 import csv
@@ -192,6 +193,15 @@ def _without(lost: Mapping[str, str]) -> list[str]:
     return [f"without {names}: {why}" for why, names in _by_reason(lost).items()]
 
 
+def _in_brackets(notes: Sequence[str]) -> str:
+    return f" ({'; '.join(notes)})" if notes else ""
+
+
+def _measured(runs: pd.DataFrame, column: str) -> set[str]:
+    """The problems that any run which ended ok has the number of."""
+    return set(runs[(runs["status"] == "ok") & runs[column].notna()]["dataset"])
+
+
 def from_runs(
     interval: Interval, lengths: Iterable[int], problems: Iterable[str], runs: pd.DataFrame, notes: Iterable[str]
 ) -> Measured:
@@ -242,7 +252,7 @@ class Compare:
         notes = _without(lost)
         if not used:
             both = f"{self.solver} and {self.over} both have {_words(self.of)}"
-            raise Missing(f"no problem on which {both} ({'; '.join(notes)})")
+            raise Missing(f"no problem on which {both}{_in_brackets(notes)}")
         told = [*MACHINE, "threads", "dataset", "noisy", "tuning"]
         runs = pd.concat([p.pair.both[told] for p in pairs if p.pair.dataset in used])
         late = [name for name, c in used.items() if c.mark]
@@ -437,15 +447,25 @@ def estimated_inference(problem: Problem) -> Comparison:
     return tables.estimate(problem.pair)
 
 
+def of_all_runs(quantity: Callable[[Problem], Comparison]) -> Callable[[Problem], Comparison]:
+    """`quantity`, unknown where a run of either solver failed: the survivors' median is not that of the solver."""
+
+    def compare(problem: Problem) -> Comparison:
+        failed = problem.pair.both[problem.pair.both["status"] != "ok"]
+        return unknown(f"{len(failed)} runs failed") if len(failed) else quantity(problem)
+
+    return compare
+
+
 QUANTITIES: dict[str, Callable[[Problem], Comparison]] = {
     "parameters_at_q": parameters,
     "seconds_to_q": seconds_to_q,
     "best_nll": best_nll,
     "inference": inference,
-    "estimated_inference": estimated_inference,
-    "density": lambda problem: tables.comparison(problem.pair, tables.DENSITY_TIME),
-    "seconds_per_step": lambda problem: tables.comparison(problem.pair, tables.STEP),
-    "samples": lambda problem: tables.comparison(problem.pair, tables.SAMPLE_TIME),
+    "estimated_inference": of_all_runs(estimated_inference),
+    "density": of_all_runs(lambda problem: tables.comparison(problem.pair, tables.DENSITY_TIME)),
+    "seconds_per_step": of_all_runs(lambda problem: tables.comparison(problem.pair, tables.STEP)),
+    "samples": of_all_runs(lambda problem: tables.comparison(problem.pair, tables.SAMPLE_TIME)),
 }
 
 
@@ -457,8 +477,13 @@ def quantity_of(name: str, evidence: Evidence) -> Callable[[Problem], Comparison
 
     def compare(problem: Problem) -> Comparison:
         pair = problem.pair
-        a, b = (certified(runs, column) for runs in (pair.solver, pair.reference))
-        return Comparison(a, b, void=bool(pair.both["failed"].map(bool).any()))
+        if pair.both["failed"].map(bool).any():
+            return Comparison(np.array([]), np.array([]), void=True)
+        sides = [(runs, certified(runs, column)) for runs in (pair.solver, pair.reference)]
+        if any(len(values) for _, values in sides) and (lost := [why for side in sides if (why := survivors(*side))]):
+            return unknown("; ".join(lost))
+        (_, a), (_, b) = sides
+        return Comparison(a, b)
 
     return compare
 
@@ -469,12 +494,25 @@ def certified(runs: pd.DataFrame, column: str) -> np.ndarray:
     return fine[column].dropna().to_numpy(float)
 
 
+def survivors(runs: pd.DataFrame, values: np.ndarray) -> str:
+    """Why the `values` of these runs of one setting are not theirs: some have none. Empty where all have one."""
+    lacking = len(runs) - len(values)
+    return f"{lacking} of {len(runs)} runs of {runs['solver'].iloc[0]} have no certified number" if lacking else ""
+
+
 # Numbers of one solver
 
 
-def _best(runs: pd.DataFrame, column: str) -> np.ndarray:
-    """The certified numbers of the best setting of a solver on a problem, in one budget and protocol, (n,)."""
-    return certified(tables.best_setting(of_one_protocol(runs)), column)
+def _best(runs: pd.DataFrame, column: str) -> tuple[np.ndarray, str]:
+    """The certified numbers of the best setting of a solver on a problem, in one budget and protocol, (n,).
+
+    And why they do not count, where not all of its runs have one. Settings that nobody measured the number of are left
+    out; there are others.
+    """
+    there = runs[(runs["status"] == "ok") & runs[column].notna()]
+    best = tables.best_setting(of_one_protocol(runs[runs["cell"].isin(there["cell"])]))
+    values = certified(best, column)
+    return values, survivors(best, values)
 
 
 @dataclass(frozen=True)
@@ -499,14 +537,16 @@ class Value:
     def measure(self, evidence: Evidence) -> Measured:
         name = evidence.column(self.of)
         runs = chosen(evidence.runs([self.solver], self.datasets), self.solver, self.setting)
-        runs = runs[runs["status"] == "ok"].dropna(subset=[name])
         runs = runs.assign(value=runs[name].abs() if self.magnitude else runs[name])
-        found = {str(name): _best(part, "value") for name, part in runs.groupby("dataset")}
-        used = {name: values for name, values in found.items() if len(values)}
-        lacking = [name for name in self.datasets or () if name not in used]
+        known = _measured(runs, "value")
+        found = {str(name): _best(part, "value") for name, part in runs.groupby("dataset") if name in known}
+        lost = {name: why for name, (_, why) in found.items() if why}
+        used = {name: values for name, (values, why) in found.items() if not why}
+        lacking = [name for name in self.datasets or () if name not in found]
         if not used:
-            raise Missing(f"no certified {_words(self.of)} of {_named(self.solver, self.setting)}")
-        lost = evidence.few({name: len(values) for name, values in used.items()})
+            why = _in_brackets(_without(lost))
+            raise Missing(f"no certified {_words(self.of)} of {_named(self.solver, self.setting)}{why}")
+        lost |= evidence.few({name: len(values) for name, values in used.items()})
         kept = {name: values for name, values in used.items() if name not in lost}
         notes = [*_without(lost), *([f"nothing on {', '.join(lacking)}"] if lacking else [])]
         return from_runs(worst(self.worst, list(kept.values())), map(len, kept.values()), kept, runs, notes)
@@ -535,19 +575,22 @@ class Beside:
         if not dims:
             raise Missing(f"no record of {self.family}")
         runs = evidence.runs(list(self.methods), dims)
-        runs = runs[runs["status"] == "ok"].dropna(subset=[name])
         theirs = dict(self._published())
-        strata, problem_of = {}, {}
+        strata, problem_of, lost = {}, {}, {}
         for (solver, dataset), part in runs.groupby(["solver", "dataset"]):
             value = theirs.get((self.methods[str(solver)], int(part["dim"].iloc[0])))
-            values = _best(part, name)
-            if value and len(values):
+            if not value or not _measured(part, name):
+                continue
+            values, why = _best(part, name)
+            if why:
+                lost[f"{solver} on {dataset}"] = why
+            else:
                 ratios = values / value
                 strata[f"{solver} on {dataset}"] = np.abs(ratios - 1) if self.deviation else ratios
                 problem_of[f"{solver} on {dataset}"] = str(dataset)
         if not strata:
-            raise Missing(f"no certified {_words(self.of)} beside a published one")
-        lost = evidence.few({pair: len(ratios) for pair, ratios in strata.items()})
+            raise Missing(f"no certified {_words(self.of)} beside a published one{_in_brackets(_without(lost))}")
+        lost |= evidence.few({pair: len(ratios) for pair, ratios in strata.items()})
         used = {pair: ratios for pair, ratios in strata.items() if pair not in lost}
         problems = sorted({problem_of[pair] for pair in used}, key=lambda text: int(text.rpartition("=")[2]))
         interval = worst("largest", list(used.values()))

@@ -33,9 +33,9 @@ class Transport:
     the weight of KL(push-forward || target) where that penalty stands in place of the constraint: such a transport
     solves `Problem.relaxed(relaxation)`. `objective(x)` (n,) is what validation takes the mean of, to keep the state
     where it is least, in place of -log_prob: where that is not what the solver minimises. `same_law_cost()` is what
-    the solver finds between two samples of one law, as large as those it was given: the bias of a cost between
-    samples. `certificates` are the solver's own: name -> () -> (value, limit), sound where value <= limit; computed
-    off the clock.
+    the solver finds between two samples of one law, as large as those it was given, the geometric mean over both
+    laws: the bias of a cost between samples. `certificates` are the solver's own: name -> () -> (value, limit), sound
+    where value <= limit; computed off the clock.
     """
 
     forward: Map | None = None

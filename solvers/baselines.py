@@ -9,7 +9,7 @@ import torch
 from torch import Generator
 
 from datasets.base import Measure, Points, Samples
-from solvers.base import Diverged, Transport
+from solvers.base import Diverged, Transport, faulty
 
 
 @dataclass(frozen=True)
@@ -25,9 +25,7 @@ class Baseline(ABC):
             raise ValueError(f"n_points must be 1 or more, not {self.n_points}")
 
     def unfit(self, source: Measure, target: Measure) -> str | None:
-        if source.dim != target.dim:
-            return f"the source has dimension {source.dim} and the target {target.dim}: they must agree"
-        return None
+        return faulty(source, target)
 
     def start(self, source: Measure, target: Measure, rng: Generator) -> "BaselineFit":
         return BaselineFit(self, source, target, rng)

@@ -199,15 +199,21 @@ class DiscreteFit:
 
     @cached_property
     def bias(self) -> float:
-        """The cost between two samples of the target, as large as those that were coupled.
+        """The cost between two samples of one law, as large as those coupled: the geometric mean of both laws' own.
 
-        Halves of what is stored where that is less: the bias is then overstated.
+        Neither law alone tells: between samples of N(0, I) and of N(0, s^2 I) the cost is too high by s c, where c and
+        s^2 c are those between two samples of either. Halves of what is stored where that is less: overstated then.
         """
+        rng = self.rng.clone_state()
+        costs = [self._own_cost(measure, rng) for measure in (self.source, self.target)]
+        source, target = (0.0 if cost < 0 else cost for cost in costs)  # debiased, it may be; and NaN stays
+        return math.sqrt(source * target)
+
+    def _own_cost(self, measure: Measure, rng: Generator) -> float:
         assert self.coupling is not None
         n, m = len(self.coupling.x), len(self.coupling.y)
-        rng = self.rng.clone_state()
-        both = draw(self.target, n + m, rng).to(self.coupling.x)
-        if isinstance(self.target, Samples):  # stored rows can be sorted, and their halves of two laws
+        both = draw(measure, n + m, rng).to(self.coupling.x)
+        if isinstance(measure, Samples):  # stored rows can be sorted, and their halves of two laws
             both = both[torch.randperm(len(both), generator=rng, device=rng.device)]
         split = len(both) * n // (n + m)
         return self.solver.couple(both[:split], both[split:]).cost

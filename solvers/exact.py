@@ -33,7 +33,7 @@ class Exact(Discrete):
     max_iter: int = MAX_ITER
     max_gib: float = 4.0
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     gap_limit: ClassVar[float] = 1e-6
 
     def __post_init__(self) -> None:

@@ -54,7 +54,7 @@ class Sinkhorn(Discrete):
     overrelaxation: float = 1.9
     max_gib: float = 4.0
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
     gap_limit: ClassVar[float] = 1e-2
 
     def __post_init__(self) -> None:

@@ -115,8 +115,10 @@ def regularisation(group: Group, dataset: str) -> Table:
     runs = _newest(run for _, run in entropic.iterrows() if _sample(run) in exact)
     rows: list[tuple[str, Sequence[Cell]]] = []
     silent = []
+    several = len({run["dtype"] for run in runs}) > 1
     for run in sorted(runs, key=lambda run: (*_sample(run), run["fields"]["backend"], -run["fields"]["reg"])):
         name = f"{run['fields']['backend']}, reg = {run['fields']['reg']:g}, n = {run['fields']['n_points']:,}"
+        name += f", {run['dtype']}" if several else ""
         off = run["cost_estimate"] / exact[_sample(run)]["cost_estimate"] - 1
         if run["status"] == "ok" and not set(PROVEN) & set(run["failed"]) and not abs(off) <= WRONG:
             silent.append(name)
@@ -135,13 +137,15 @@ def _newest(runs: "Iterable[pd.Series]") -> "list[pd.Series]":
     """Of runs that differ in nothing but the version of the solver, the last version's."""
     found: dict[str, pd.Series] = {}
     for run in sorted(runs, key=lambda run: run["fields"].get("version", 0)):
-        found[canonical([run["seed"], {name: v for name, v in run["fields"].items() if name != "version"}])] = run
+        found[
+            canonical([run["seed"], run["dtype"], {name: v for name, v in run["fields"].items() if name != "version"}])
+        ] = run
     return list(found.values())
 
 
-def _sample(run: "pd.Series") -> tuple[int, int]:
+def _sample(run: "pd.Series") -> tuple[int, int, str]:
     """What two runs on one dataset must share to have drawn the same points."""
-    return run["fields"]["n_points"], run["seed"]
+    return run["fields"]["n_points"], run["seed"], run["dtype"]
 
 
 def _failed(run: "pd.Series", of: Sequence[str] = PROVEN) -> Cell:

@@ -33,6 +33,14 @@ def all_of(group: Group, reference: str) -> Iterator[Table]:
     yield lint.admitted(group, Table(f"equal_accuracy{group.suffix}", title, "problem", solvers, rows, notes))
 
 
+def measured(runs: pd.DataFrame) -> list[list[tuple[float, float, float]]]:
+    """Of each run (effort, seconds for ROWS points, error in nat); none without a density, or of no points."""
+    each = zip(runs["work_precision"], runs["accurate_rows"], strict=True)
+    return [
+        [(e, s * ROWS / rows, error) for e, s, error in given] if given and rows > 0 else [] for given, rows in each
+    ]
+
+
 def _accurate(runs: pd.DataFrame) -> Cell:
     if runs.empty:
         return NOTHING

@@ -17,14 +17,16 @@ import numpy as np
 import pandas as pd
 
 from bench import stats
-from bench.report import lint, standing, tables
+from bench.report import equal_accuracy, lint, standing, tables
 from bench.report.frame import BASELINE, Curve, by_reference
 from bench.report.lint import NEVER_RAN, Group
 from bench.report.styles import style
 from bench.rerun import words
 
 POINTS = 48  # of a curve that is drawn
-CURVES = 600  # so many runs of a group have theirs drawn: a page of ten thousand stays a page
+CURVES = 600  # so many runs of a group have theirs drawn, of every setting some: a page of ten thousand stays a page
+
+NONE = np.zeros((0, 2))
 
 
 @dataclass(frozen=True)
@@ -41,8 +43,8 @@ QUALITY = (
     Axis("nll", "test NLL (nat)", tables.DENSITY),
     Axis("mmd", "MMD", tables.SAMPLES),
     Axis("inverse_error_mean", "inverse error", tables.SAMPLES),
-    Axis("l2_uvp", "L2-UVP (%)"),
-    Axis("relaxed_l2_uvp", "L2-UVP, relaxed (%)"),
+    Axis("l2_uvp", "L2-UVP (%)", tables.CURVES),
+    Axis("relaxed_l2_uvp", "L2-UVP, relaxed (%)", tables.CURVES),
 )
 COST = (
     Axis("parameters", "parameters"),
@@ -63,7 +65,10 @@ def data(group: Group, reference: str) -> dict[str, Any]:
     frame = group.frame.reset_index(drop=True)
     cells = _cells(frame, reference, group.allowed)
     stairs = [staircase(curve) for curve in tables.validations(frame)]
-    drawn = [thinned(curve) for curve in frame["curve"][:CURVES]]
+    most = max(1, CURVES // len(cells))
+    nth = frame.groupby(["dataset", "label"]).cumcount()
+    drawn = [thinned(curve) if i < most else NONE for curve, i in zip(frame["curve"], nth, strict=True)]
+    work = equal_accuracy.measured(frame)
     solvers = by_reference(frame["solver"], reference)
     machines, hardware = pd.factorize(_hardware(frame))
     configured, configurations = pd.factorize(frame["cell"])
@@ -72,6 +77,8 @@ def data(group: Group, reference: str) -> dict[str, Any]:
         "name": f"part{group.number}",
         "reference": reference,
         "baseline": BASELINE,
+        "baselines": lint.BASELINES,
+        "least_seeds": tables.MIN_SEEDS,
         "slack": tables.SLACK,
         "caveats": group.caveats,
         "quality": {axis.name: axis.label for axis in QUALITY},
@@ -89,6 +96,9 @@ def data(group: Group, reference: str) -> dict[str, Any]:
         "best": _packed([[curve.best] for curve in tables.validations(frame)])["values"],
         "stairs": _packed(stairs),
         "curves": _packed(drawn),
+        "work": _packed([points if i < most else [] for points, i in zip(work, nth, strict=True)]),
+        "aim": equal_accuracy.AIM,
+        "points": equal_accuracy.ROWS,
     }
 
 

@@ -7,7 +7,7 @@ from bench.report.render import NOTHING, Cell, Table
 from bench.report.tables import DENSITY_TIME, NLL, TO_Q_HEADING
 from bench.report.transport import MAP_ERROR
 
-SAME = Cell("=")
+SAME, UNRANKED = Cell("="), Cell("not ranked")
 COLUMNS = {
     NLL.heading: "test NLL",
     TO_Q_HEADING: "seconds to q",
@@ -24,12 +24,14 @@ def table(groups: Sequence[Group], made: Sequence[Sequence[Table]]) -> Table:
         for group, tables in zip(groups, made, strict=True)
         for name, cells in _rows(group, tables)
     ]
-    told = [row for row in rows if any(cell not in (NOTHING, SAME) for cell in row[1])]
+    told = [row for row in rows if any(cell not in (NOTHING, SAME, UNRANKED) for cell in row[1])]
     notes = ["=: two or more are not told apart."]
     if others := len(rows) - len(told):
         notes.append(
             f"On {others} other {'problem' if others == 1 else 'problems'} none is, as of one seed none can be."
         )
+    if any(UNRANKED in cells for _, cells in rows):
+        notes.append("Not ranked: the problem's table says why.")
     title = "The best of each problem" + (", by part" if several else "")
     return Table("glance", title, "problem", list(COLUMNS.values()), told, notes)
 
@@ -50,8 +52,10 @@ def _best(tables: Sequence[Table], heading: str) -> Cell:
             i = table.columns.index(heading)
             shown = [(label, cells[i]) for label, cells in table.rows if cells[i].text != NOTHING.text]
             best = [(label, cell) for label, cell in shown if cell.best]
-            fair = [cell for _, cell in shown if not cell.grey]
             if best:
                 return Cell("\n".join(f"{label} {cell.text.splitlines()[0]}" for label, cell in best))
-            return SAME if len(fair) > 1 else NOTHING
+            if any(cell.ranked for _, cell in shown):
+                return SAME
+            refused = any(note.startswith(("Nothing is ranked", "Not ranked")) for note in table.notes)
+            return UNRANKED if refused else NOTHING
     return NOTHING

@@ -1,4 +1,4 @@
-"""The report as one page of HTML that needs nothing else: page.html with page.css and page.js inside."""
+"""The report as one page of HTML that needs nothing else: browser/page.html with its style and its scripts inside."""
 
 import base64
 import io
@@ -22,6 +22,7 @@ EACH = 3  # pixels a side, of which one is asked for its colour
 WHITE = 250  # levels from which on what a palette makes of white is white again
 HEAVY = 50_000  # bytes of a PNG, above which a picture has no more pixels than a plain screen shows
 REM = 16  # pixels
+SCRIPTS = ("statistics", "standing", "document", "charts", "tables", "explore", "start")  # the last calls the others
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,10 @@ def render(
     parts: Sequence[Part],
 ) -> str:
     """The page, the same for the same records; everything that comes from records is escaped."""
-    here = Path(__file__).parent
+    here = Path(__file__).parent / "browser"
     environment = Environment(loader=FileSystemLoader(here), autoescape=True, undefined=StrictUndefined)
     environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
-    style, script = (Markup((here / f"page.{kind}").read_text(encoding="utf-8")) for kind in ("css", "js"))
+    script = "\n".join((here / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
     return environment.get_template("page.html").render(
         records=len(frame),
         folders=[str(folder) for folder in folders],
@@ -94,8 +95,8 @@ def render(
         parts=parts,
         made=span(frame),
         slack=tables.SLACK,
-        style=style,
-        script=script,
+        style=Markup((here / "page.css").read_text(encoding="utf-8")),
+        script=Markup(script),
     )
 
 

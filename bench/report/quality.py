@@ -15,7 +15,7 @@ from bench.report.figures import WIDTH, Drawn
 from bench.report.frame import Curve, by_reference
 from bench.report.labels import name_lines
 from bench.report.lint import Group
-from bench.report.styles import style
+from bench.report.styles import VOID, style
 
 FLOOR = 0.01  # nat: half of the tolerance in q, below which curves are not told apart
 THIN = 20  # so many runs of a solver at most are drawn each by itself
@@ -44,9 +44,9 @@ def figures(group: Group, reference: str) -> Iterator[Drawn]:
     figure.supylabel("NLL above the best (nat)")
     name_lines(figure, axes, reference)
     caption = (
-        f"Validation NLL above the lowest one of the panel, cut at {FLOOR} nat, against step seconds. Thick: median "
-        f"over seeds; thin: a run each, {THIN} at most; grey line: the common target q; a lone marker is a solver of "
-        "one step."
+        f"Validation NLL above the lowest certified one of the panel, cut at {FLOOR} nat, against step seconds. Thick: "
+        f"median over seeds; thin: a run each, {THIN} at most; grey line: the common target q; a lone marker is a "
+        "solver of one step; grey curves: a failed certificate voids them."
     )
     yield Drawn(f"quality{group.suffix}", figure, caption, explored=True)
 
@@ -56,9 +56,11 @@ def _curves(part: pd.DataFrame) -> list[Curve]:
 
 
 def _panel(axis: Axes, part: pd.DataFrame, reference: str) -> None:
-    best = min(c.best for c in _curves(part))
+    void = {str(label): tables.is_void(runs, tables.TO_Q) for label, runs in part.groupby("label")}
+    ended = [c for c in tables.validations(part[~part["label"].map(void)]) if math.isfinite(c.best)]
+    best = min(c.best for c in ended or _curves(part))
     for label in by_reference(part["label"], reference):
-        _solver(axis, [_above(c, best) for c in _curves(part[part["label"] == label])], label)
+        _solver(axis, [_above(c, best) for c in _curves(part[part["label"] == label])], label, void[label])
     if (goal := tables.target(part)) is not None:
         axis.axhline(goal.q - best, color="0.55", linewidth=0.8, zorder=1)
         axis.annotate("q", (0.01, goal.q - best), xycoords=("axes fraction", "data"), va="bottom", color="0.4")
@@ -80,19 +82,20 @@ def _above(curve: Curve, best: float) -> Curve:
     return Curve(curve.step[later], curve.seconds[later], np.maximum(curve.nll[later] - best, FLOOR))
 
 
-def _solver(axis: Axes, curves: Sequence[Curve], label: str) -> None:
+def _solver(axis: Axes, curves: Sequence[Curve], label: str, is_void: bool) -> None:
     curves = [c for c in curves if len(c.nll)]
     if not curves:
         return
     solver, _, setting = label.partition(" (")
     look = style(solver)
+    colour = VOID if is_void else look.colour
     thin = [np.stack((c.seconds, c.nll), 1) for c in curves[:: math.ceil(len(curves) / THIN)]]
-    axis.add_collection(LineCollection(thin, colors=look.colour, linewidths=0.5, alpha=0.35, zorder=2))
+    axis.add_collection(LineCollection(thin, colors=colour, linewidths=0.5, alpha=0.35, zorder=2))
     seconds, middle = median_curve(curves)
     axis.plot(
         seconds,
         middle,
-        color=look.colour,
+        color=colour,
         linestyle=look.line,
         linewidth=1.4,
         marker=look.marker,

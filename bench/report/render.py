@@ -1,10 +1,10 @@
-"""One table, four forms: terminal, Markdown, LaTeX and CSV. (HTML is in page.html.)"""
+"""One table, four forms: terminal, Markdown, LaTeX and CSV. (HTML is in browser/page.html.)"""
 
 import math
 import re
 import zlib
 from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import pandas as pd
 import rich.table
@@ -20,7 +20,7 @@ class Cell:
     """What a table shows at one place, and the number behind it with its interval.
 
     `void`: a certificate failed, so that the number is grey and ranked nowhere. `best`: shown in bold. `quoted`:
-    published by others, grey.
+    published by others, grey. `ranked`: compared with others of its column.
     """
 
     text: str
@@ -30,6 +30,7 @@ class Cell:
     void: bool = False
     best: bool = False
     quoted: bool = False
+    ranked: bool = field(default=False, compare=False)
 
     @property
     def grey(self) -> bool:
@@ -152,14 +153,15 @@ def _number(text: str) -> str:
 def csv(table: Table) -> str:
     """Full numbers: for each column its value, and where there is an interval its ends; then what is void.
 
-    And its text, where that says more than the number: that a run did not get there, or of how many it is.
+    And its text, where that says more than the number: that a run did not get there, or of how many it is. Text comes
+    from records, so that none of it begins like a formula, which a spreadsheet would compute.
     """
-    columns: dict[str, list[object]] = {table.heading: [label for label, _ in table.rows]}
+    columns: dict[str, list[object]] = {table.heading: [_inert(label) for label, _ in table.rows]}
     for i, name in enumerate(table.columns):
         cells = [row[i] for _, row in table.rows]
-        plain = " ".join(name.split())
+        plain = _inert(" ".join(name.split()))
         if all(math.isnan(c.value) for c in cells):
-            columns[plain] = [c.text.replace("\n", " ") for c in cells]
+            columns[plain] = [_inert(c.text.replace("\n", " ")) for c in cells]
             continue
         columns[plain] = [c.value for c in cells]
         if not all(math.isnan(c.low) for c in cells):
@@ -168,8 +170,12 @@ def csv(table: Table) -> str:
         if any(c.void for c in cells):
             columns[f"{plain} void"] = [c.void for c in cells]
         if any(_says_more(c) for c in cells):
-            columns[f"{plain} shown"] = [" ".join(c.text.split()) for c in cells]
+            columns[f"{plain} shown"] = [_inert(" ".join(c.text.split())) for c in cells]
     return pd.DataFrame(columns).to_csv(index=False)
+
+
+def _inert(text: str) -> str:
+    return f"'{text}" if re.match(r"[=+@\t\r]|-(?![\d.])", text) else text
 
 
 def _says_more(cell: Cell) -> bool:

@@ -7,6 +7,7 @@ from bench.report.frame import BASELINE
 
 # seaborn's "colorblind" without its grey, which is what is void or published, and what is too light or too brown
 PALETTE = ("#0173B2", "#D55E00", "#029E73", "#CC78BC", "#DE8F05", "#56B4E9")
+VOID = "0.7"  # the grey of what failed a certificate
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.")
 SOLVERS = [

@@ -58,6 +58,7 @@ ALWAYS = ("finite",)
 DENSITY = (*ALWAYS, "nll_effort", "density_integral")
 TO_Q = (*DENSITY, "nll_valid")  # of what validations say: q, and the seconds to it
 SAMPLES = (*ALWAYS, "inverse")
+CURVES = (*ALWAYS, "curves")  # of the map and what else the curves do, whatever the path on a grid does
 
 
 @dataclass(frozen=True)
@@ -231,7 +232,8 @@ def ranking(group: Group, part: pd.DataFrame) -> tuple[set[str], list[str]]:
         return set(), [f"Nothing is ranked: runs differ in {mix} (allow={mix.name} ranks them)." for mix in mixes]
     beside = lint.beside(part, group.allowed)
     told = [f"Not ranked, as others have more seeds: {', '.join(beside)} (allow=seeds ranks all)."] if beside else []
-    return set(part["label"]) - set(beside), told
+    rivals = part[~part["solver"].isin(lint.BASELINES)]
+    return set(rivals["label"]) - set(beside), told
 
 
 def _summary_notes(part: pd.DataFrame, goal: Target | None) -> list[str]:
@@ -387,7 +389,7 @@ def _bold(cells: Sequence[Cell], ranked: Sequence[bool], whole: Sequence[bool]) 
     best = min(rivals, key=lambda i: cells[i].value)
     # a comparison with the NaN of a missing interval is False: all of them need one
     separate = whole[best] and all(cells[best].high < cells[i].low for i in rivals if i != best)
-    return [replace(c, best=separate and i == best) for i, c in enumerate(cells)]
+    return [replace(c, best=separate and i == best, ranked=i in rivals) for i, c in enumerate(cells)]
 
 
 # Ratios

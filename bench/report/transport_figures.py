@@ -16,7 +16,7 @@ from bench.report.frame import by_reference
 from bench.report.labels import name_lines
 from bench.report.lint import Group
 from bench.report.shown import Shown
-from bench.report.styles import style
+from bench.report.styles import VOID, style
 
 CURVES = 24  # characteristics drawn of each solver
 
@@ -26,7 +26,6 @@ ERRORS = {  # column -> (label of the axis, factor to per cent)
     "estimate_gap": ("|cost gap| (%)", 100.0),
     "relaxed_objective_gap": ("|objective gap|,\nrelaxed (%)", 100.0),
 }
-VOID = "0.7"  # the grey of what failed a certificate
 
 
 def all_of(group: Group, shown: Shown, reference: str) -> Iterator[Drawn]:

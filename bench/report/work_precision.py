@@ -10,18 +10,17 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from bench.report import tables
+from bench.report import equal_accuracy, tables
 from bench.report.axes import logarithmic
 from bench.report.equal_accuracy import AIM, ROWS
 from bench.report.figures import WIDTH, Drawn
 from bench.report.frame import by_reference
 from bench.report.labels import name_lines
 from bench.report.lint import Group
-from bench.report.styles import style
+from bench.report.styles import VOID, style
 
 FLOOR = 1e-7  # nat: the least error that is told apart
 OWN = 1.0  # the effort of a solver's own setting
-VOID = "0.7"  # the grey of what failed a certificate
 
 
 def figures(group: Group, reference: str) -> Iterator[Drawn]:
@@ -46,7 +45,7 @@ def figures(group: Group, reference: str) -> Iterator[Drawn]:
         "eighth to twice the effort of the solver's own setting (filled); medians over seeds. Grey line: inference is "
         f"compared at {AIM} nat. At the bottom: densities that integrate nothing. Grey: failed a certificate."
     )
-    yield Drawn(f"work_precision{group.suffix}", figure, caption)
+    yield Drawn(f"work_precision{group.suffix}", figure, caption, explored=True)
 
 
 def curve(runs: pd.DataFrame) -> np.ndarray:
@@ -55,11 +54,10 @@ def curve(runs: pd.DataFrame) -> np.ndarray:
     Runs without a density, or of no points, do not count.
     """
     found = defaultdict(list)
-    each = zip(runs["work_precision"], runs["accurate_rows"], strict=True)
-    told = [(given, rows) for given, rows in each if given and rows > 0]
-    for given, rows in told:
-        for effort, seconds, error in given:
-            found[effort].append((seconds * ROWS / rows, error))
+    told = list(filter(None, equal_accuracy.measured(runs)))
+    for points in told:
+        for effort, seconds, error in points:
+            found[effort].append((seconds, error))
     whole = [effort for effort in sorted(found) if len(found[effort]) == len(told)]
     return np.array([(effort, *np.median(found[effort], axis=0)) for effort in whole]).reshape(-1, 3)
 

@@ -17,6 +17,8 @@ from tests.bench.test_run import cell, records
 from tests.stubs import Normal
 
 CLASSES = {
+    "identity": "solvers.baselines.Identity",
+    "constant": "solvers.baselines.Constant",
     "exact": "solvers.exact.Exact",
     "sinkhorn": "solvers.sinkhorn.Sinkhorn",
     "moments": "solvers.moments.Moments",

@@ -463,7 +463,23 @@ def test_the_worst_over_dimensions() -> None:
     assert value(magnitude=True).interval.value == 0.03
     assert value().interval.value == 0.01
     assert value(worst="smallest").interval.value == -0.03
-    assert value().notes == ("nothing on mixture_to_gaussian d=50",)  # its certificate failed
+    assert value().notes == ("without mixture_to_gaussian d=50: 1 of 1 runs of neural_hjb have no certified number",)
+
+
+@pytest.mark.parametrize("kind", ["value", "compare"])
+def test_the_survivors_of_runs_that_mostly_failed_measure_nothing(kind: str) -> None:
+    """Three seeds are asked for and three are fine: of ten, whose median nobody knows."""
+    good = [make(name, "moons", seed, metrics={"mmd": 1.0}) for name in ("otcfm", "cfm") for seed in range(3)]
+    query = {"kind": kind, "of": "mmd", "solver": "otcfm"} | ({"over": "cfm"} if kind == "compare" else {})
+
+    def found(more: list[Record]) -> Measured:
+        return built(query).measure(replace(evidence([*good, *more]), seeds=3))
+
+    assert found([]).interval.value == 1.0
+    for more in ({"status": "diverged", "reason": "NaN"}, {"metrics": {"mmd": 9.0}, "failed": ["finite"]}):
+        bad = [make(name, "moons", seed, **more) for name in ("otcfm", "cfm") for seed in range(3, 10)]
+        with pytest.raises(Missing, match=r"7 of 10 runs of otcfm have no certified number|a certificate failed"):
+            found(bad)
 
 
 def test_the_worst_is_of_problems_with_the_seeds_that_are_asked_for() -> None:

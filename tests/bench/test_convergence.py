@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from bench.report import convergence
+from bench.report import convergence, frame, lint
 from bench.report.render import NOTHING
 from tests.bench import fake_records as fake
 from tests.bench.test_report import cells, group
@@ -19,13 +19,14 @@ def grid(levels, gap, **fields):
     return fake.make("eulerian", seed=0, metrics=metrics, config={"dataset": MIXTURE, "solver": solver})
 
 
-def sampled(solver, cost, failed=(), seed=0, **fields):
+def sampled(solver, cost, failed=(), seed=0, dtype="float32", **fields):
     record = fake.make(
         solver,
         seed=seed,
         metrics={"cost_estimate": cost},
         config={
             "dataset": MIXTURE,
+            "dtype": dtype,
             "solver": {"_target_": f"solvers.{solver}.{solver.title()}", "version": 1, "n_points": 100, **fields},
         },
     )
@@ -72,6 +73,19 @@ def test_seeds_are_held_to_their_own_points():
     table = convergence.regularisation(group(runs), "mixture_to_gaussian d=2")
     assert len(table.rows) == 4
     assert all(dict(zip(table.columns, row, strict=True))["off the exact\ncost %"].value == 0 for _, row in table.rows)
+
+
+def test_what_was_drawn_in_another_precision_is_of_other_points():
+    runs = [sampled("exact", 2.0, dtype="float32"), sampled("exact", 3.0, seed=1, dtype="float64")]
+    runs += [
+        sampled("sinkhorn", 3.0, dtype="float64", seed=seed, reg=r, backend="blocks")
+        for r in (0.1, 0.2)
+        for seed in (0, 1)
+    ]
+    (only,) = lint.groups(frame.of(runs), ["dtype"])
+    table = convergence.regularisation(only, "mixture_to_gaussian d=2")
+    off = [dict(zip(table.columns, row, strict=True))["off the exact\ncost %"].value for _, row in table.rows]
+    assert off == [0, 0], "those of seed 1"
 
 
 def test_nothing_is_shown_of_one_grid_and_one_regularisation():

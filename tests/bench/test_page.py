@@ -68,7 +68,7 @@ def test_a_command_makes_the_cell_again():
     one = fake.make(settings={"hidden": [64, 64], "name": "it's; rm -rf /", "alpha": None}, seed=3)
     data = explore.data(group([one]), "otflow")
     _, seed, *_ = data["runs"][0]
-    words = shlex.split(f"{data['commands'][data['runs'][0][6]]} seed={seed}")  # as page.js puts it
+    words = shlex.split(f"{data['commands'][data['runs'][0][6]]} seed={seed}")  # as standing.js puts it
     assert words[:3] == ["python", "-m", "bench.run"]
     assert words[-1] == "seed=3"
     (solver,) = (word for word in words if word.startswith("+solver="))
@@ -206,18 +206,6 @@ def test_claims_that_are_measured_come_before_the_fold(tmp_path):
 
 
 @pytest.fixture(scope="module")
-def browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright, to test the page")
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if chromium is None:
-        pytest.skip("no chromium on the path")
-    with playwright.sync_playwright() as started:
-        found = started.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        yield found
-        found.close()
-
-
-@pytest.fixture(scope="module")
 def records():
     """Five problems; a solver does not reach the target, one fails a certificate, one crashes, one lacks a seed."""
     made = fake.sweep(3, ["8gaussians", "moons", "breast_cancer"])
@@ -326,10 +314,12 @@ def test_ranks_means_and_profiles_are_those_of_bench_stats(site, slack):
     ranks = stats.mean_ranks(seconds, np.random.default_rng(0))
     assert found["ranks"] == pytest.approx([rank.value for rank in ranks])
     for i, steps in enumerate(found["profile"]):
-        shares = stats.performance_profile(seconds, np.array([tau * (1 + 1e-5) for tau, _ in steps]))
-        assert shares[i] == pytest.approx([height for _, height in steps])
-    ratios = [row.value for row in _ratios(only, found["problems"], slack)]
-    assert found["geometric"][1] == pytest.approx(np.exp(np.mean(np.log(ratios))), rel=1e-5)
+        shares = stats.performance_profile(seconds, np.array([tau * (1 + 1e-5) for tau, *_ in steps]))
+        assert shares[i] == pytest.approx([height for _, height, _ in steps])
+    taken = [seconds_of_both(only, dataset, slack) for dataset in found["problems"]]
+    expected = stats.geometric_mean_ratio(*zip(*taken, strict=True), np.random.default_rng(0))
+    assert found["geometric"][1] == pytest.approx(expected, rel=1e-5)
+    assert found["geometric"][0][0] == 1
 
 
 @pytest.mark.slow
@@ -349,13 +339,12 @@ def test_the_page_begins_by_ranking_whom_the_figures_rank(browser, records, tmp_
     assert sorted(rank for rank in rows if rank is not None) == [1, 2]
 
 
-def _ratios(only, problems, slack):
-    """ffjord over otflow by bench.stats, runs that do not reach the target penalised."""
-    for dataset in problems:
-        part = only.frame[only.frame["dataset"] == dataset]
-        q = target(part, slack)
-        a, b = (tables.times(part[part["solver"] == name], q, part).seconds for name in ("ffjord", "otflow"))
-        yield stats.ratio_of_medians(a, b, np.random.default_rng(0))
+def seconds_of_both(only, dataset, slack):
+    """Of ffjord and otflow, runs that do not reach the target penalised."""
+    part = only.frame[only.frame["dataset"] == dataset]
+    q = target(part, slack)
+    a, b = (tables.times(part[part["solver"] == name], q, part).seconds for name in ("ffjord", "otflow"))
+    return a, b
 
 
 @pytest.mark.slow
@@ -433,6 +422,207 @@ def test_hover_and_keys_tell_of_a_point_and_enter_copies_its_command(site):
     tab.keyboard.press("Enter")
     tab.wait_for_selector("#toast.shown")
     assert re.match(r"Copied: python -m bench\.run .* seed=\d+", tab.inner_text("#toast"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("seeds", "within"), [(1, 1e-5), (2, 1e-4), (3, 1e-4), (4, 1e-4), (7, 0.08), (10, 0.08)])
+def test_ratios_have_the_intervals_of_bench_stats(opened, seeds, within):
+    """Below five seeds by the same formula, from there on by other draws of the same resamples."""
+    paces = np.random.default_rng(1).lognormal(sigma=0.3, size=(2, seeds))
+
+    def trace(pace: float) -> list[dict[str, float]]:
+        return [
+            {"step": i, "seconds": i * pace, "loss": 3 - i / 9, "valid_nll": 3 - min(i, 7) / 9} for i in range(1, 9)
+        ]
+
+    solvers = enumerate(("otflow", "ffjord"), 1)
+    records = [
+        fake.make(name, seed=seed, trace=trace(i * paces[i - 1, seed].item()))
+        for i, name in solvers
+        for seed in range(seeds)
+    ]
+    tab = opened(records)
+    rows = tab.evaluate(
+        "report.standing(report.parts[0], '8gaussians', 0.02).rows.map(r => [r.cell.label, r.ratio, ...r.interval()])"
+    )
+    found = {label: interval for label, *interval in rows}
+    taken = seconds_of_both(group(records), "8gaussians", 0.02)
+    expected = stats.ratio_of_medians(*taken, np.random.default_rng(0))
+    if seeds < tables.MIN_SEEDS:
+        expected = (expected.value, math.nan, math.nan)
+    assert found["ffjord"] == pytest.approx(expected, rel=within, nan_ok=True)
+    assert found["otflow"] == pytest.approx([1, math.nan, math.nan], nan_ok=True), "the reference itself"
+    cell = "table:has(caption:has-text('8gaussians: target q')) tr:has(th:text-is('ffjord')) td:nth-child(4)"
+    assert re.fullmatch(r"[\d.]+( \[[\d.]+, [\d.]+\])?", tab.inner_text(cell))
+    assert ("[" in tab.inner_text(cell)) == (seeds >= tables.MIN_SEEDS)
+
+
+@pytest.mark.slow
+def test_a_step_of_a_profile_tells_the_problems_and_the_records_behind_it(opened):
+    """The reference is the fastest on both problems, so its profile has one step, of both."""
+    fast = [fake.make("otflow", name, seed, pace=0.1) for name in "ab" for seed in range(3)]
+    tab = opened([*fast, *(fake.make("ffjord", name, seed) for name in "ab" for seed in range(3))])
+    figure = "#part1-explore figure:has(figcaption:has-text('Performance profile'))"
+    tab.focus(f"{figure} svg")
+    for _ in range(2):  # the first point is the foot of the step
+        tab.keyboard.press("ArrowRight")
+    told = tab.inner_text(f"{figure} .tip.shown").splitlines()
+    assert told[0] == "otflow"
+    keys = {one["key"]: one["config"]["seed"] for one in fast}
+    for problem, line in zip("ab", told[3:5], strict=True):
+        found = re.fullmatch(rf"{problem}: [\d.]+ s; median of 3; the nearest: seed (\d), ok, record (\w+)", line)
+        assert keys[found[2]] == int(found[1])
+    tab.keyboard.press("Enter")
+    tab.wait_for_selector("#toast.shown")
+    assert len(re.findall(r"python -m bench\.run .*? seed=\d", tab.inner_text("#toast"))) == 2
+
+
+@pytest.mark.slow
+def test_the_mouse_finds_the_record_of_a_point_on_the_pareto_front(opened):
+    tab = opened(both("a"))
+    figure = tab.locator("#part1-explore figure:has(figcaption:has-text('Pareto'))")
+    figure.scroll_into_view_if_needed()
+    assert figure.locator("path.faint").count() == 1, "the front is drawn"
+    for mark in figure.locator("path.mark").all():
+        box = mark.bounding_box()
+        tab.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        assert "on the front; median of 3; the nearest: seed" in figure.locator(".tip.shown").inner_text()
+        tab.mouse.down()
+        tab.mouse.up()
+        tab.wait_for_selector("#toast.shown:has-text('Copied: python -m bench.run')")
+
+
+def shown(tab, caption):
+    """The rows of a table of the page, by their first cell."""
+    rows = tab.eval_on_selector_all(
+        f"table:has(caption:has-text('{caption}')) tbody tr",
+        "rows => rows.map(row => [...row.cells].map(cell => cell.textContent))",
+    )
+    return {name: cells for name, *cells in rows}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("by", ["handicap", "handicap-number"])
+def test_what_is_across_problems_follows_the_slider(opened, by):
+    """At 0.02 nat rnode is the fastest on b alone, at 2 nat on both: ranks, ratios, counts and profiles say so."""
+    paces = {"a": (1.0, 1.0, 1.0), "b": (1.0, 0.5, 0.25)}
+    records = [
+        fake.make(solver, name, seed, pace=pace, floor=3.0 + 0.3 * (solver == "ffjord" and name == "a"))
+        for name, own in paces.items()
+        for solver, pace in zip(("otflow", "ffjord", "rnode"), own, strict=True)
+        for seed in range(3)
+    ]
+    tab = opened(records)
+    profile = "#part1-explore figure:has(figcaption:has-text('Data profile')) table tr"
+    before = shown(tab, "Across problems"), tab.locator(profile).all_inner_texts()
+    for value in (1.7, 0.02):
+        tab.evaluate(
+            "([id, value]) => { const input = document.getElementById(id); input.value = value;"
+            " input.dispatchEvent(new Event('input')); }",
+            [by, str(value)],
+        )
+        found = tab.evaluate("value => report.across(report.parts[0], value)", value)
+        rows = shown(tab, "Across problems")
+        for i, solver in enumerate(found["solvers"]):
+            assert float(rows[solver][0]) == pytest.approx(found["ranks"][i], rel=5e-3)
+            assert rows[solver][2].startswith(f"{found['geometric'][i][0]:.3g}"[:3])
+        after = rows, tab.locator(profile).all_inner_texts()
+        assert (after == before) == (value == 0.02)
+
+
+@pytest.mark.slow
+def test_parts_out_of_sight_follow_when_the_slider_rests_is_scrolled_or_printed(browser, tmp_path):
+    records = [*both("a"), *both("b", env={"threads": 7}), *both("c", env={"threads": 9})]
+    fake.store(tmp_path / "runs", records)
+    assert main([f"records={tmp_path / 'runs'}", f"out={tmp_path / 'out'}"]) in (0, 2)
+    tab = browser.new_page(viewport={"width": 1000, "height": 500})
+    tab.goto((tmp_path / "out" / "index.html").as_uri())
+    last = "#part3-explore caption:has-text('target q')"
+    q = lambda: float(re.search(r"q = (-?[\d.]+)", tab.locator(last).text_content())[1])  # noqa: E731
+    first = q()
+    slide(tab, 1.02)
+    assert q() == first, "not at once"
+    tab.wait_for_timeout(1000)
+    assert q() == pytest.approx(first + 1, abs=2e-3)
+    slide(tab, 0.02)
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert q() == pytest.approx(first, abs=2e-3)
+    slide(tab, 1.02)
+    tab.evaluate("document.getElementById('part3-explore').scrollIntoView(); dispatchEvent(new Event('scroll'))")
+    assert q() == pytest.approx(first + 1, abs=2e-3)
+
+
+@pytest.mark.slow
+def test_a_page_in_the_dark_prints_black_on_white(browser, tmp_path):
+    fake.store(tmp_path / "runs", fake.sweep(1, ["moons"]))
+    assert main([f"records={tmp_path / 'runs'}", f"out={tmp_path / 'out'}"]) == 0
+    tab = browser.new_page(color_scheme="dark")
+    tab.goto((tmp_path / "out" / "index.html").as_uri())
+    dark = lambda: tab.get_attribute("html", "data-theme") == "dark"  # noqa: E731
+    assert dark()
+    tab.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert not dark()
+    tab.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert dark()
+
+
+@pytest.mark.slow
+def test_what_is_void_is_grey_and_no_zero_of_the_quality_chart(opened):
+    worse = [fake.make("rnode", "a", seed, floor=-5.0, failed=["density_integral"]) for seed in range(3)]
+    tab = opened([*both("a"), *worse])
+    figure = "#part1-explore figure:has(figcaption:has-text('validation NLL'))"
+    values = tab.eval_on_selector_all(
+        f"{figure} table tbody tr", "rows => rows.map(r => [r.cells[0].textContent, +r.cells[2].textContent])"
+    )
+    assert min(value for name, value in values if name == "ffjord") == 0.01
+    assert {name for name, _ in values} == {"otflow", "ffjord", "rnode†"}
+    rows = shown(tab, "Across problems")
+    assert rows["rnode†"][1] == "0 of 1, 1 void"
+    assert rows["otflow"][1] == "1 of 1"
+
+
+@pytest.mark.slow
+def test_survivors_and_baselines_are_not_on_the_pareto_front(opened):
+    few = [fake.make("rnode", "a", 0, floor=2.0)]
+    few += [fake.make("rnode", "a", seed, status="diverged", reason="x") for seed in (1, 2)]
+    good = [fake.make("constant", "a", seed, floor=1.0, cost={"parameters": 1}) for seed in range(3)]
+    tab = opened([*both("a"), *few, *good])
+    for chip in tab.locator(".chip[aria-pressed=false]").all():
+        chip.click()
+    svg = "#part1-explore figure:has(figcaption:has-text('Pareto')) svg"
+    tab.focus(svg)
+    told = {}
+    for _ in range(4):
+        tab.keyboard.press("ArrowRight")
+        name, *_, text, _ = tab.inner_text("#part1-explore .tip.shown").splitlines()
+        told[name] = text
+    assert {name for name, text in told.items() if "on the front" in text} == {"otflow", "ffjord"}
+    assert "1 of 3 runs ended ok" in told["rnode"]
+
+
+@pytest.mark.slow
+def test_work_and_precision_tell_the_effort_and_the_record(opened):
+    points = [{"effort": e, "seconds": 0.5 * e, "error": 1e-4 / e} for e in (0.5, 1.0, 2.0)]
+    cost = {"work_precision": points, "accurate_rows": 500, "accurate_seconds": 0.25, "accurate_effort": 0.5}
+    tab = opened([fake.make("otflow", "a", seed, cost=cost) for seed in range(2)] + [fake.make("ffjord", "b")])
+    figure = "#part1-explore figure:has(figcaption:has-text('fine integration'))"
+    tab.focus(f"{figure} svg")
+    tab.keyboard.press("ArrowRight")
+    name, seconds, error, text, _ = tab.inner_text(f"{figure} .tip.shown").splitlines()
+    assert (name, seconds, error) == ("otflow", "seconds for 1,000 points: 0.500", "error (nat): 2.0e-4")
+    assert re.fullmatch(r"0\.5 times its own effort; seed 0, ok, record \w+", text)
+    assert tab.locator(f"{figure} path.line").count() == 2
+    tab.select_option("#part1-explore select >> nth=0", "b")
+    assert not tab.is_visible(figure)
+
+
+def test_every_setting_has_curves_however_many_runs_there_are(monkeypatch):
+    monkeypatch.setattr(explore, "CURVES", 8)
+    records = [fake.make(solver, name, seed) for solver in ("otflow", "ffjord") for name in "ab" for seed in range(5)]
+    data = explore.data(group(records), "otflow")
+    lengths = np.diff(data["curves"]["ends"], prepend=0)
+    cells = np.array([run[0] for run in data["runs"]])
+    assert [int((lengths[cells == i] > 0).sum()) for i in range(4)] == [2, 2, 2, 2]
 
 
 @pytest.mark.slow
@@ -534,7 +724,7 @@ def test_what_has_fewer_seeds_than_two_others_is_shown_and_ranked_against_nobody
 
 
 @pytest.mark.slow
-def test_a_problem_without_a_target_is_left_out_by_name_but_has_its_front(opened):
+def test_a_problem_without_a_target_is_left_out_by_name_and_survivors_make_no_front(opened):
     few = [one for one in both("b") if one["config"]["seed"] == 0]
     few += [fake.make(name, "b", seed, status="crash", reason="x") for name in ("otflow", "ffjord") for seed in (1, 2)]
     tab = opened([*both("a"), *few])
@@ -542,7 +732,9 @@ def test_a_problem_without_a_target_is_left_out_by_name_but_has_its_front(opened
     assert "not ranked: b (no target q)" in tab.inner_text("caption:has-text('Across problems')")
     tab.select_option("#part1-explore select >> nth=0", "b")
     assert "no target q" in tab.inner_text("caption:has-text('b: no target')")
-    assert tab.locator("figure:has(figcaption:has-text('Pareto')) path.faint").count() == 1
+    figure = "figure:has(figcaption:has-text('Pareto'))"
+    assert tab.locator(f"{figure} path.mark").count() == 2
+    assert tab.locator(f"{figure} path.faint").count() == 0
 
 
 @pytest.mark.slow
@@ -553,7 +745,7 @@ def test_a_void_reference_voids_the_ratios_to_it(opened):
     found = acrossed(tab)
     assert found["problems"] == ["a", "b"]
     assert found["counts"] == [1, 1]
-    assert found["geometric"][1] == pytest.approx(stood(tab, "b")["ffjord"][1])
+    assert found["geometric"][1][0] == pytest.approx(stood(tab, "b")["ffjord"][1])
     row = "table:has(caption:has-text('a: target q')) tr:has(th:text-is('ffjord')) td:nth-child(4)"
     assert tab.inner_text(row).endswith("†")
     assert tab.get_attribute(row, "class") == "void"

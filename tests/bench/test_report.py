@@ -726,6 +726,19 @@ def test_nothing_is_bold_beside_a_ranked_row_without_interval(seconds):
     assert not any(row[s]["seconds to q"].best for s in ("otflow", "ffjord", "rnode"))
 
 
+def test_a_baseline_of_one_seed_keeps_nobody_from_being_bold():
+    """As suites have it: moments once beside flows of three seeds."""
+    records = [
+        fake.make(solver, seed=seed, metrics={"nll": nll + seed / 100})
+        for solver, nll in (("otflow", 1.0), ("ffjord", 3.0))
+        for seed in range(3)
+    ]
+    table = cells(tables.summary(group([*records, fake.make("moments")]), "8gaussians", "otflow"))
+    assert table["otflow"]["test NLL"].best
+    better = fake.make("moments", metrics={"nll": 0.1})
+    assert not cells(tables.summary(group([*records, better]), "8gaussians", "otflow"))["moments"]["test NLL"].best
+
+
 def test_survivors_of_a_solver_that_mostly_fails_are_not_bold():
     nll = {"otflow": 1.0, "ffjord": 2.0}
     records = [r for name, x in nll.items() for r in three(name, [1, 2, 3, 4], metrics={"nll": x})]
@@ -1033,6 +1046,8 @@ def test_a_report_ends_with_who_is_best_where_any_is_told_apart(tmp_path, capsys
     ]
     records += [fake.make("rnode", "rings", i, metrics={"nll": 1.0 + i / 100}) for i in range(5)]
     records += [fake.make(solver, "swissroll") for solver in ("otflow", "ffjord")]
+    for name, tolerance in (("otflow", 1e-5), ("ffjord", 1e-3)):  # ranked in nothing but seconds
+        records += [fake.make(name, "pinwheel", i, settings={"atol": tolerance}, pace=1 + i / 9) for i in range(3)]
     (only,) = lint.groups(frame.of(records))
     made = tables.all_of(only, "otflow")
     found = {
@@ -1044,7 +1059,10 @@ def test_a_report_ends_with_who_is_best_where_any_is_told_apart(tmp_path, capsys
     assert found["moons"]["test NLL"].text == f"otflow {summary['otflow']['test NLL'].text}"
     assert found["rings"]["test NLL"].text == "="
     assert "swissroll" not in found
-    assert glance.table([only], [made]).notes[1].startswith("On 1 other problem none is")
+    assert "pinwheel" not in found
+    assert glance.UNRANKED in dict(glance._rows(only, made))["pinwheel"]
+    assert glance.SAME not in dict(glance._rows(only, made))["pinwheel"]
+    assert glance.table([only], [made]).notes[1].startswith("On 2 other problems none is")
     assert found["moons"]["L2-UVP (%)"] == render.NOTHING
     folder = fake.store(tmp_path / "runs", records)
     assert main([f"records={folder}", f"out={tmp_path / 'out'}"]) == 0

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from bench.report import figures, frame, lint, transport, transport_figures
+from bench.report import explore, figures, frame, lint, transport, transport_figures
 from bench.report.render import NOTHING
 from datasets.gaussians import Gaussian
 from solvers.eulerian import Eulerian
@@ -100,15 +100,22 @@ def test_every_certificate_of_a_solver_voids_something():
 
 
 def test_curves_that_are_not_the_path_of_the_grid_void_what_they_do_and_not_its_cost():
-    record = made("eulerian", 2, **RELAXED)
+    record = made("eulerian", 2, **{**EXACT, **RELAXED})
     record["certificates"]["curves"] = {"value": 0.35, "limit": 0.02, "ok": False}
     only = group([record])
     relaxed = cells(transport.relaxed(only, "mixture_to_gaussian d=2", "otflow"))["eulerian"]
     assert relaxed["L2-UVP %"].void
     assert not relaxed["cost L"].void
     assert cells(transport.advected(only, "mixture_to_gaussian d=2", "otflow"))["eulerian"]["objective"].void
-    by_dimension = transport.by_dimension(only, "mixture_to_gaussian", "otflow", "relaxed_uvp_2")
-    assert cells(by_dimension)["eulerian"]["d = 2"].void
+    for error in transport.ERRORS:
+        by_dimension = transport.by_dimension(only, "mixture_to_gaussian", "otflow", error)
+        assert cells(by_dimension)["eulerian"]["d = 2"].void
+    exact = cells(transport.exact(only, "mixture_to_gaussian d=2", "otflow"))["eulerian"]
+    of_the_map = ("L2-UVP %", "of x1, x2 %", "inverse L2-UVP %", "cosine", "cost of its map", "gap of map %")
+    assert [heading for heading in of_the_map if not exact[heading].void] == []
+    assert not exact["its own estimate"].void
+    (cell,) = explore.data(only, "otflow")["cells"]
+    assert {"l2_uvp", "relaxed_l2_uvp"} <= set(cell["void"])
 
 
 def test_a_relaxed_solver_among_the_exact_says_so():

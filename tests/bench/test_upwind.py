@@ -128,6 +128,25 @@ def test_is_left_out_where_it_has_no_sense():
     assert compare(Gaussian(torch.zeros(3), torch.eye(3)), g, still, torch.float64, grid) is None
 
 
+@pytest.mark.parametrize(
+    ("mean", "variance", "n", "lost"),
+    [
+        (0.0, 0.4, 16, 1e-9),
+        (3.0, 0.4, 16, 7.8e-4),  # the share beyond 5
+        (3.2, 0.4, 16, None),  # 2.2e-3
+        (0.0, 0.005, 128, 1e-6),  # cells of one standard deviation
+        (0.0, 1e-5, 128, None),  # of twenty: the quadrature finds another mass
+    ],
+)
+def test_mass_that_the_grid_does_not_hold_is_recorded_or_refused_never_made_up_for(mean, variance, n, lost):
+    still, ours = Transport(velocity=lambda t, x: torch.zeros_like(x)), gaussian([mean, 0.0], variance)
+    for pair in ((ours, gaussian([0.0, 0.0], 0.4)), (gaussian([0.0, 0.0], 0.4), ours)):
+        found = compare(*pair, still, torch.float64, Grid(5.0, n, 4))
+        assert (found is None) == (lost is None)
+        if found is not None:
+            assert [part.lost_mass for part in found] == pytest.approx([lost, lost], rel=0.05, abs=2e-6)
+
+
 def test_metrics_are_of_relaxed_transports_alone(rng, monkeypatch):
     monkeypatch.setattr("bench.metrics.compare", lambda *given, device: run(moving, *CASES["translation"][1:3], 32)[1:])
     p = Problem(gaussian([0.0, 0.0], 0.4), gaussian([0.6, 0.0], 0.4), torch.zeros(3, 2))
