@@ -1,6 +1,8 @@
 // What a target makes of a part's runs: times, ratios, ranks and profiles, as bench.report.tables and standing have them.
 
-const floats = text => new Float32Array(Uint8Array.from(atob(text), c => c.charCodeAt(0)).buffer);
+const bytes = text => Uint8Array.from(atob(text), c => c.charCodeAt(0));
+const floats = text => new Float32Array(bytes(text).buffer);
+const unpacked = text => new Response(new Blob([bytes(text)]).stream().pipeThrough(new DecompressionStream("deflate"))).json();
 
 const rows = ({ values, ends }) => {
   const all = floats(values);

@@ -2,8 +2,9 @@
 
 const IDLE = 120;  // ms after which what is out of sight follows the slider
 
-function start() {
-  const parts = [...document.querySelectorAll("script[type='application/json']")].map(node => read(JSON.parse(node.textContent)));
+async function start() {
+  const packed = [...document.querySelectorAll("script[type='application/octet-stream']")];
+  const parts = (await Promise.all(packed.map(node => unpacked(node.textContent)))).map(read);
   const explored = parts.map(explore);
   const filters = [...document.querySelectorAll("table[data-name]")].map(enhance);
   const range = byId("handicap"), number = byId("handicap-number");
@@ -43,7 +44,11 @@ function start() {
     event.preventDefault();
     byId("filter").focus();
   });
+  performance.mark("report");
   window.report = { parts, target, standing, across, profile };  // for the console, and for tests
 }
 
-start();
+start().catch(error => {
+  byId("unread").hidden = false;
+  throw error;
+});
