@@ -118,7 +118,8 @@ function explore(part) {
     draw(place.data, "Data profile: share of problems solved within a budget", "seconds to q", found.seconds.map(shares));
   }
 
-  const fillRuns = table(place.runs, { name: `${part.name}-runs`, caption: "All runs; click a row to copy its command", rows: part.runs, pick: run => copy(run.command), order: [0, true],
+  let fillRuns = () => {};
+  const listed = () => table(place.runs, { name: `${part.name}-runs`, caption: "All runs; click a row to copy its command", rows: part.runs, pick: run => copy(run.command), order: [0, true],
     columns: [["dataset", run => run.cell.dataset], ["solver", run => run.cell.label], ["seed", run => run.seed], ["status", run => run.status],
       ...[...known(part.quality), ...known(part.cost)].map(([name, text]) => [text, run => run.number[name], run => (run.number[name] === null ? "–" : significant(run.number[name]) + (isVoid(run.cell, name) ? "†" : "")), run => isVoid(run.cell, name)]),
       ["hardware", run => run.hardware], ["record", run => run.key], ["reason", run => run.reason]] });
@@ -137,7 +138,7 @@ function explore(part) {
     h("div", { class: "pair" }, axes.y ? place.pareto : null, place.work),
     part.caveats.length ? h("p", { class: "note" }, part.caveats.join(" ")) : null,
     moved,
-    h("details", {}, h("summary", {}, `The ${part.runs.length} runs`), place.runs)].filter(node => node));
+    h("details", {}, h("summary", { onclick: () => { fillRuns = listed(); } }, `The ${part.runs.length} runs`), place.runs)].filter(node => node));
   update();
   return { box, follow, filter: () => { fillRuns(); update(); } };
 }
