@@ -141,6 +141,21 @@ def test_the_relaxed_table_says_the_weight_and_leaves_map_solvers_out():
     assert table["neural_hjb"]["backward by the map"].value == pytest.approx(4.8 + 2.5 * 0.11)
 
 
+@pytest.mark.parametrize("finest_first", [True, False])
+def test_of_settings_without_a_validation_the_longest_is_shown_against_dimension(finest_first):
+    """As of a grid solver's grids on one problem: whichever record comes first, and whatever their errors."""
+    runs = []
+    for levels, seconds, error in ((4, 90.0, 0.5), (2, 1.0, 0.1)):
+        record = made("eulerian", 2, l2_uvp=error)
+        record["config"]["solver"]["levels"] = levels
+        record["key"] = f"{levels}" * 16
+        record["trace"] = []
+        record["cost"]["fit_seconds"] = seconds
+        runs.append(record)
+    only = group(runs if finest_first else runs[::-1])
+    assert cells(transport.by_dimension(only, "mixture_to_gaussian", "otflow"))["eulerian"]["d = 2"].value == 0.5
+
+
 def test_errors_against_dimension_have_a_column_each_and_published_rows_for_the_benchmark():
     records = [made("enot", d, seed=s, l2_uvp=0.1 * d + s) for d in (2, 4) for s in (0, 1, 2)]
     table = transport.by_dimension(group(records), "mixture_to_gaussian", "otflow")
