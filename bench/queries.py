@@ -197,9 +197,9 @@ def _in_brackets(notes: Sequence[str]) -> str:
     return f" ({'; '.join(notes)})" if notes else ""
 
 
-def _measured(runs: pd.DataFrame, column: str) -> set[str]:
-    """The problems that any run which ended ok has the number of."""
-    return set(runs[(runs["status"] == "ok") & runs[column].notna()]["dataset"])
+def _measured(runs: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Those of `runs` that ended ok and have the number."""
+    return runs[(runs["status"] == "ok") & runs[column].notna()]
 
 
 def from_runs(
@@ -509,8 +509,7 @@ def _best(runs: pd.DataFrame, column: str) -> tuple[np.ndarray, str]:
     And why they do not count, where not all of its runs have one. Settings that nobody measured the number of are left
     out; there are others.
     """
-    there = runs[(runs["status"] == "ok") & runs[column].notna()]
-    best = tables.best_setting(of_one_protocol(runs[runs["cell"].isin(there["cell"])]))
+    best = tables.best_setting(of_one_protocol(runs[runs["cell"].isin(_measured(runs, column)["cell"])]))
     values = certified(best, column)
     return values, survivors(best, values)
 
@@ -538,7 +537,7 @@ class Value:
         name = evidence.column(self.of)
         runs = chosen(evidence.runs([self.solver], self.datasets), self.solver, self.setting)
         runs = runs.assign(value=runs[name].abs() if self.magnitude else runs[name])
-        known = _measured(runs, "value")
+        known = set(_measured(runs, "value")["dataset"])
         found = {str(name): _best(part, "value") for name, part in runs.groupby("dataset") if name in known}
         lost = {name: why for name, (_, why) in found.items() if why}
         used = {name: values for name, (values, why) in found.items() if not why}
@@ -579,7 +578,7 @@ class Beside:
         strata, problem_of, lost = {}, {}, {}
         for (solver, dataset), part in runs.groupby(["solver", "dataset"]):
             value = theirs.get((self.methods[str(solver)], int(part["dim"].iloc[0])))
-            if not value or not _measured(part, name):
+            if not value or _measured(part, name).empty:
                 continue
             values, why = _best(part, name)
             if why:

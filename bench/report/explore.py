@@ -26,8 +26,6 @@ from bench.rerun import words
 POINTS = 48  # of a curve that is drawn
 CURVES = 600  # so many runs of a group have theirs drawn, of every setting some: a page of ten thousand stays a page
 
-NONE = np.zeros((0, 2))
-
 
 @dataclass(frozen=True)
 class Axis:
@@ -67,7 +65,7 @@ def data(group: Group, reference: str) -> dict[str, Any]:
     stairs = [staircase(curve) for curve in tables.validations(frame)]
     most = max(1, CURVES // len(cells))
     nth = frame.groupby(["dataset", "label"]).cumcount()
-    drawn = [thinned(curve) if i < most else NONE for curve, i in zip(frame["curve"], nth, strict=True)]
+    drawn = (thinned(curve) if i < most else () for curve, i in zip(frame["curve"], nth, strict=True))
     work = equal_accuracy.measured(frame)
     solvers = by_reference(frame["solver"], reference)
     machines, hardware = pd.factorize(_hardware(frame))
@@ -95,8 +93,8 @@ def data(group: Group, reference: str) -> dict[str, Any]:
         "runs": _runs(frame, cells, configured, machines),
         "best": _packed([[curve.best] for curve in tables.validations(frame)])["values"],
         "stairs": _packed(stairs),
-        "curves": _packed(drawn),
-        "work": _packed([points if i < most else [] for points, i in zip(work, nth, strict=True)]),
+        "curves": _packed(list(drawn)),
+        "work": _packed([points if i < most else () for points, i in zip(work, nth, strict=True)]),
         "aim": equal_accuracy.AIM,
         "points": equal_accuracy.ROWS,
     }

@@ -28,9 +28,9 @@ function explore(part) {
   function best() {
     const cells = part.cells.filter(cell => cell.dataset === part.dataset), sound = cells.filter(cell => !isVoid(cell, "time"));
     const lowest = values => Math.min(...values.filter(Number.isFinite));
-    const best = of => lowest(of.flatMap(cell => cell.runs.map(run => run.best)));
+    const ended = of => lowest(of.flatMap(cell => cell.runs.map(run => run.best)));
     const drawn = () => lowest(cells.flatMap(cell => cell.runs.flatMap(run => [...run.curve].filter((_, i) => i % 2))));
-    return [best(sound), best(cells)].find(Number.isFinite) ?? drawn();  // where no run ended ok none has a best
+    return [ended(sound), ended(cells)].find(Number.isFinite) ?? drawn();  // where no run ended ok none has a best
   }
 
   function quality(found) {
@@ -49,7 +49,7 @@ function explore(part) {
 
   function pareto() {
     const points = [];
-    for (const cell of part.cells.filter(c => c.dataset === part.dataset && !part.hidden.has(c.solver))) {
+    for (const cell of seen()) {
       const runs = cell.runs.filter(run => run.status === "ok");
       const of = name => { const values = runs.map(run => run.number[name]).filter(v => v !== null); return values.length ? median(values) : NaN; };
       const [a, b] = [of(axes.x), of(axes.y)];
