@@ -4,11 +4,13 @@ A claim has parts, each one number with the query that measures it (bench.querie
 counts as reproduced. The verdict on a part, where `value` is the estimate and `interval` its confidence interval:
 
     not measurable here   there are no records for it, or fewer seeds or problems than the part asks for, or value is
-                          no finite number
+                          no finite number, or what was measured is undecided: see below
     reproduced            value and interval lie within the bounds `reproduced`
-    partly                value and interval lie within the wider bounds `partly`; where there are none, value lies
-                          within `reproduced` but its interval reaches beyond
-    not reproduced        otherwise
+    partly                value and interval lie within the wider bounds `partly`, and so does the geometric mean where
+                          value is an arithmetic one of ratios, which may be above 1 for a over b and b over a at once
+    not reproduced        the interval, or the value that has none, lies outside of `reproduced`
+
+Undecided is an interval that reaches into `reproduced` and beyond all bounds: it excludes neither.
 
 A claim is reproduced where all its parts are, not reproduced where none of those measured is even partly, not
 measurable here where no part was measured, and else partly. Imports no torch.
@@ -63,6 +65,12 @@ class Bounds:
         high = math.inf if self.at_most is None else self.at_most
         return all(low <= one <= high for one in (value, *(end for end in ends if not math.isnan(end))))
 
+    def meet(self, value: float, *ends: float) -> bool:
+        """Whether some of the interval from the least to the greatest of `value` and the `ends` lies within."""
+        known = [one for one in (value, *ends) if not math.isnan(one)]
+        above = self.at_least is None or max(known) >= self.at_least
+        return above and (self.at_most is None or min(known) <= self.at_most)
+
     def __str__(self) -> str:
         ends = ((">=", self.at_least), ("<=", self.at_most))
         return " and ".join(f"{sign} {end:g}" for sign, end in ends if end is not None)
@@ -113,7 +121,8 @@ class Claim:
 class Measured:
     """What records say: the estimate, from how many runs, the least seeds of a problem, which problems, where.
 
-    `threads` are those that the runs had, as text; empty where nothing tells.
+    `threads` are those that the runs had, as text; empty where nothing tells. `geometric` is the geometric mean of
+    ratios whose arithmetic mean the estimate is; None where it is another.
     """
 
     interval: Interval
@@ -123,6 +132,7 @@ class Measured:
     machine: str
     notes: tuple[str, ...] = ()
     threads: str = ""
+    geometric: Interval | None = None
 
     @property
     def hardware(self) -> str:
@@ -223,10 +233,26 @@ def judge(part: Part, measured: Measured) -> Finding:
     if part.reproduced.hold(value, low, high):
         alone = "; no interval" if math.isnan(low) else ""
         return Finding(part, REPRODUCED, f"{part.reproduced}{alone}", measured)
-    within = part.reproduced.hold(value)
-    beyond = "but the interval reaches beyond"
-    if within if part.partly is None else part.partly.hold(value, low, high):
-        why = f"{part.reproduced}, {beyond}" if within else f"not {part.reproduced}, but {part.partly}"
+    if _partly(part, measured):
+        within = f"{part.reproduced}, but the interval reaches beyond"
+        why = within if part.reproduced.hold(value) else f"not {part.reproduced}, but {part.partly}"
         return Finding(part, PARTLY, why, measured)
+    if part.reproduced.meet(value, low, high):
+        why = f"undecided: the interval reaches to both sides of {part.reproduced}"
+        return Finding(part, NOT_MEASURABLE, why, measured)
+    return Finding(part, NOT_REPRODUCED, _not_reproduced(part, measured), measured)
+
+
+def _partly(part: Part, measured: Measured) -> bool:
+    means = (measured.interval, measured.geometric)
+    return part.partly is not None and all(part.partly.hold(*found) for found in means if found is not None)
+
+
+def _not_reproduced(part: Part, measured: Measured) -> str:
+    """Which bounds do not hold; of an arithmetic mean within the wider ones, that the geometric one is not."""
     widest = part.partly or part.reproduced
-    return Finding(part, NOT_REPRODUCED, f"{widest}, {beyond}" if widest.hold(value) else f"not {widest}", measured)
+    if not widest.hold(measured.interval.value):
+        return f"not {widest}"
+    if measured.geometric is None or widest.hold(measured.geometric.value):
+        return f"not {part.reproduced}; {widest}, but the interval reaches beyond"
+    return f"not {part.reproduced}, nor is the geometric mean, {measured.geometric.value:.3g}, {widest}"

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import pandas as pd
 
-from bench import record, stats
+from bench import record, sizes, stats
 from bench.ledger import NOT_MEASURABLE, Claim, ClaimError, Entry, Finding, Measured, Missing, Part, Refused, judge
 from bench.names import CONF
 from bench.report import experiments, lint, tables
@@ -30,6 +30,8 @@ ROOT = CONF.parents[1]
 MACHINE = ("device", "cpu")
 TRAINED = ("seconds_to_q", "seconds_per_step", "fit_seconds", "wall_seconds")
 TIMED = (*TRAINED, "inference", "estimated_inference", "density", "samples")
+TO_TARGET = ("seconds_to_q", "parameters_at_q")  # what the target q decides
+BUDGETED = (*TIMED, "parameters_at_q", "best_nll")  # what seconds decide, of the budget if not their own
 EIGHTH = 0.125  # bench.accuracy.EFFORTS[0], which would bring torch along
 BY_HAND = "no equal tuning budget: settings are the authors' or by hand"
 
@@ -60,10 +62,15 @@ def of_ratios(function: Callable[[np.ndarray, np.ndarray], np.ndarray]) -> Calla
     return mean
 
 
+OF_MEDIANS: dict[str, sizes.Mean] = {
+    "arithmetic": lambda a, b: np.mean(a / b, 0),
+    "geometric": lambda a, b: np.exp(np.mean(np.log(a / b), 0)),
+    "ratio of sums": lambda a, b: a.sum(0) / b.sum(0),
+}
 MEANS: dict[str, Callable[[Arrays, Arrays], Interval]] = {
-    "arithmetic": of_ratios(lambda a, b: np.mean(a / b, 0)),
+    "arithmetic": of_ratios(OF_MEDIANS["arithmetic"]),
     "geometric": geometric,
-    "ratio of sums": of_ratios(lambda a, b: a.sum(0) / b.sum(0)),
+    "ratio of sums": of_ratios(OF_MEDIANS["ratio of sums"]),
     "share above 1": of_ratios(lambda a, b: np.mean(a > b, 0)),
     "difference": difference,
 }
@@ -71,9 +78,10 @@ WORST: dict[str, Callable[[np.ndarray], np.ndarray]] = {"largest": lambda a: a.m
 
 
 def worst(name: str, strata: Arrays) -> Interval:
-    """The largest or smallest of the medians."""
-    if len(strata) == 1:
-        return _with_seeds(stats.median(strata[0], _rng()), strata)
+    """The largest or smallest of the medians; below stats.SMALL seeds the interval is that of its own problem."""
+    if len(strata) == 1 or min(map(len, strata)) < stats.SMALL:
+        sign = 1 if name == "largest" else -1
+        return _with_seeds(stats.median(max(strata, key=lambda row: sign * np.median(row)), _rng()), strata)
     found = stats.bootstrap_of_medians(lambda *medians: WORST[name](np.stack(medians)), strata, _rng())
     return _with_seeds(found, strata)
 
@@ -125,7 +133,8 @@ class Evidence:
         asked = self.frame["solver"].isin(list(solvers)) & ~self.frame["status"].isin(lint.NEVER_RAN)
         part = self.frame[asked if datasets is None else asked & self.frame["dataset"].isin(datasets)]
         if part.empty:
-            raise Missing(f"no record of {' or '.join(dict.fromkeys(solvers))}")
+            where = "" if datasets is None else f" on {', '.join(datasets)}"
+            raise Missing(f"no record of {' or '.join(dict.fromkeys(solvers))}{where}")
         if (old := part["schema"] < record.SCHEMA).any():
             first = part[old].iloc[0]
             raise Refused(
@@ -218,6 +227,18 @@ def of_one_protocol(runs: pd.DataFrame) -> pd.DataFrame:
     return max(each, key=lambda same: (same["seed"].nunique(), np.nan_to_num(same["budget_seconds"].max())))
 
 
+def a_run_each(runs: pd.DataFrame) -> pd.DataFrame:
+    """`runs` of one setting on one problem, which have a seed each. Raises Refused: a seed twice is no second one."""
+    twice = runs[runs.duplicated("seed", keep=False)]
+    if len(twice):
+        first = twice[twice["seed"] == twice["seed"].iloc[0]]
+        differs = [str(name) for name in lint.ENVIRONMENT if first[name].nunique() > 1] or ["what made them"]
+        title = f"{first['label'].iloc[0]} on {first['dataset'].iloc[0]}"
+        times = f"{len(first)} times, differing in {', '.join(differs)}"
+        raise Refused(f"{title} has seed {first['seed'].iloc[0]} {times}: give records= of one")
+    return runs
+
+
 # Two solvers over problems
 
 
@@ -253,18 +274,38 @@ class Compare:
         if not used:
             both = f"{self.solver} and {self.over} both have {_words(self.of)}"
             raise Missing(f"no problem on which {both}{_in_brackets(notes)}")
-        told = [*MACHINE, "threads", "dataset", "noisy", "tuning"]
-        runs = pd.concat([p.pair.both[told] for p in pairs if p.pair.dataset in used])
+        told = [*MACHINE, "threads", "solver", "dataset", "reason", "noisy", "tuning"]
+        among = [p for p in pairs if p.pair.dataset in used]
+        runs = pd.concat([p.pair.both[told] for p in among])
         late = [name for name, c in used.items() if c.mark]
         notes += [f"penalised, as a run did not reach q: {', '.join(late)}"] if late else []
         remarks = _by_reason({name: c.note for name, c in used.items() if c.note})
         notes += [f"{note} on {names}" for note, names in remarks.items()]
+        open_ended = [p.pair.dataset for p in among if p.pair.goal and p.pair.goal.unconverged]
+        notes += [f"q is not converged on {', '.join(open_ended)}"] if self.of in TO_TARGET and open_ended else []
+        notes += [] if self.of in BUDGETED else ended_unlike(runs)
         noisy = sorted(runs[runs["noisy"]]["dataset"].unique()) if self.of in TIMED else []
         notes += [f"do not quote: others used the processor ({', '.join(noisy)})"] if noisy else []
         notes += [BY_HAND] if self.solver != self.over and (runs["tuning"] == "none").any() else []
-        a, b = [c.solver for c in used.values()], [c.reference for c in used.values()]
-        interval = _with_seeds(MEANS[self.mean](a, b), [*a, *b])
-        return from_runs(interval, map(len, [*a, *b]), used, runs, notes)
+        found = from_runs(self._mean(used.values(), self.mean), [c.seeds for c in used.values()], used, runs, notes)
+        return replace(found, runs=self._tried(among), geometric=self._geometric(used.values()))
+
+    def _mean(self, compared: Iterable[Comparison], mean: str) -> Interval:
+        """`mean` over the problems, with an interval where each has MIN_SEEDS seeds."""
+        several = list(compared)
+        a, b = [c.solver for c in several], [c.reference for c in several]
+        searches = [c.search for c in several if isinstance(c, sizes.Sizes) and c.search]
+        found = sizes.mean(searches, OF_MEDIANS[mean]) if searches else MEANS[mean](a, b)
+        return _with_seeds(found, [*a, *b])
+
+    def _geometric(self, compared: Iterable[Comparison]) -> Interval | None:
+        return self._mean(compared, "geometric") if self.mean == "arithmetic" else None
+
+    def _tried(self, among: "Sequence[Problem]") -> int:
+        """The runs that the numbers are of: where sizes are searched for, those of all sizes."""
+        if self.of == "parameters_at_q":
+            return sum(len(p.solver) + len(p.reference) for p in among)
+        return sum(len(p.pair.both) for p in among)
 
     def _lost(self, problem: "Problem", c: Comparison) -> str:
         """Why a problem takes no part; empty where it does."""
@@ -287,7 +328,7 @@ class Compare:
     @property
     def _asked(self) -> str:
         """What tells its runs from another comparison's."""
-        return repr((self.solver, self.over, self.datasets, self.setting, self.over_setting, self.of in TIMED))
+        return repr((self.solver, self.over, self.datasets, self.setting, self.over_setting, self.of in BUDGETED))
 
     def pairs(self, evidence: Evidence) -> list["Problem"]:
         """The runs of both on each problem."""
@@ -297,7 +338,7 @@ class Compare:
 
     def _found(self, evidence: Evidence) -> list["Problem"]:
         runs = evidence.runs([self.solver, self.over], self.datasets)
-        grouped = [part for _, part in runs.groupby(list(lint.ENVIRONMENT))] if self.of in TIMED else [runs]
+        grouped = [part for _, part in runs.groupby(list(lint.ENVIRONMENT))] if self.of in BUDGETED else [runs]
         found = [self._pairs(part) for part in grouped]
         best = max(found, key=lambda pairs: (len(pairs), sum(len(p.pair.both) for p in pairs)))
         if not best:
@@ -315,7 +356,7 @@ class Compare:
         for _, same in part.groupby(list(lint.WITHIN)):
             a, b = chosen(same, self.solver, self.setting), chosen(same, self.over, self.over_setting)
             if len(a) and len(b):
-                best = tables.best_setting(a), tables.best_setting(b)
+                best = a_run_each(tables.best_setting(a)), a_run_each(tables.best_setting(b))
                 shared = set(best[0]["seed"]) & set(best[1]["seed"])
                 rank = len(shared), np.nan_to_num(same["budget_seconds"].max())
                 found.append((rank, Problem(_pair(dataset, *best), a, b)))
@@ -351,6 +392,18 @@ def _pair(dataset: str, a: pd.DataFrame, b: pd.DataFrame) -> Pair:
     return Pair(dataset, a, b, tables.target(pd.concat([a, b])))
 
 
+def cut_short(runs: pd.DataFrame) -> list[str]:
+    """A note of the runs whose schedule a budget cut short."""
+    cut = int(runs["reason"].str.startswith("budget").sum())
+    return [f"{cut} of {len(runs)} runs ended by their budget, not by their schedule"] if cut else []
+
+
+def ended_unlike(runs: pd.DataFrame) -> list[str]:
+    """A note where runs of one solver ended by another reason than those of the other, as by its budget."""
+    ends = {str(name): " or ".join(sorted(part["reason"].unique())) for name, part in runs.groupby("solver")}
+    return [] if len(set(ends.values())) < 2 else [", ".join(f"{name} ended by {end}" for name, end in ends.items())]
+
+
 def seconds_to_q(problem: Problem) -> Comparison:
     """Seconds of the step clock to the common target; a run that does not get there counts as twice its budget."""
     return tables.time_comparison(problem.pair, problem.pair.goal)
@@ -362,41 +415,12 @@ def unknown(why: str) -> Comparison:
 
 
 def parameters(problem: Problem) -> Comparison:
-    """Parameters at equal quality: of the sizes whose median best NLL reaches the target, the smallest of each solver.
-
-    Unknown where a solver was run in one size, as nothing was searched, and where the smallest of both reaches the
-    target: smaller ones might have, and the quotient may lie on either side. Where that of one does, it is noted.
-    """
-    goal = problem.pair.goal
-    sides = [(str(runs["solver"].iloc[0]), runs) for runs in (problem.solver, problem.reference)]
-    if single := [solver for solver, runs in sides if runs["parameters"].nunique() < 2]:
-        return unknown(f"no two sizes of {_all(single)}")
-    if goal is None:
-        return unknown("no target")
-    found = [_smallest(runs, goal.q) for _, runs in sides]
-    if short := [solver for (solver, _), sizes in zip(sides, found, strict=True) if not len(sizes)]:
-        return unknown(f"no certified size of {_all(short)} reaches q")
-    floor = [solver for (solver, runs), sizes in zip(sides, found, strict=True) if sizes[0] <= runs["parameters"].min()]
-    said = f"the smallest tried of {_all(floor)} reaches q" if floor else ""
-    solver, reference = found
-    return unknown(said) if len(floor) == len(sides) else Comparison(solver, reference, note=said)
+    """The smallest size of each that reaches the target: bench.sizes."""
+    return sizes.compare(problem.solver, problem.reference, problem.pair.goal)
 
 
 def _all(solvers: Iterable[str]) -> str:
     return " and ".join(dict.fromkeys(solvers))
-
-
-def _smallest(runs: pd.DataFrame, q: float) -> np.ndarray:
-    """Parameters (seeds,) of the smallest setting that reaches q by validations that are certified; none: empty.
-
-    A run that failed has reached nothing.
-    """
-    reached = []
-    for _, rows in runs.groupby("label"):
-        best = [curve.best for curve in tables.validations(rows)]
-        if np.median(np.nan_to_num(best, nan=np.inf)) <= q and not tables.is_void(rows, tables.TO_Q):
-            reached.append(np.full(len(rows), rows["parameters"].max()))
-    return min(reached, key=lambda sizes: sizes[0], default=np.array([]))
 
 
 def inference(problem: Problem) -> Comparison:
@@ -509,7 +533,7 @@ def _best(runs: pd.DataFrame, column: str) -> tuple[np.ndarray, str]:
     And why they do not count, where not all of its runs have one. Settings that nobody measured the number of are left
     out; there are others.
     """
-    best = tables.best_setting(of_one_protocol(runs[runs["cell"].isin(_measured(runs, column)["cell"])]))
+    best = a_run_each(tables.best_setting(of_one_protocol(runs[runs["cell"].isin(_measured(runs, column)["cell"])])))
     values = certified(best, column)
     return values, survivors(best, values)
 
@@ -548,6 +572,7 @@ class Value:
         lost |= evidence.few({name: len(values) for name, values in used.items()})
         kept = {name: values for name, values in used.items() if name not in lost}
         notes = [*_without(lost), *([f"nothing on {', '.join(lacking)}"] if lacking else [])]
+        notes += cut_short(runs[runs["dataset"].isin(kept)])
         return from_runs(worst(self.worst, list(kept.values())), map(len, kept.values()), kept, runs, notes)
 
 

@@ -95,12 +95,12 @@ class Batches:
 
 
 class Pairs:
-    """Independent batches of source and target, (2, n, d); `batch_size` is that of Batches for the source."""
+    """Independent batches of source and target, (2, n, d); `batch_size` None is the smaller of Batches' for either."""
 
     def __init__(self, source: Measure, target: Measure, batch_size: int | None, rng: Generator) -> None:
         self.rng = rng
-        first = Batches(source, batch_size, rng)
-        self.parts = first, Batches(target, first.size, rng)
+        size = min(Batches(measure, batch_size, rng).size for measure in (source, target))
+        self.parts = Batches(source, size, rng), Batches(target, size, rng)
 
     def next(self) -> Tensor:
         x, y = (part.next() for part in self.parts)

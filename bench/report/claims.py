@@ -25,8 +25,9 @@ COLUMNS = {"arithmetic": "arithmetic_mean", "geometric": "geometric_mean", "rati
 
 LEGEND = (
     "The verdicts are computed (bench.ledger): reproduced where the estimate and its 95 % interval lie within the "
-    "claim's bounds; partly where both lie within wider ones, or, of a claim that has none, only the estimate "
-    "within its bounds; not measurable here where there are too few records. Equal quality: seconds to the common "
+    "claim's bounds; partly where both lie within wider ones, and with an arithmetic mean of ratios the geometric one "
+    "too; not measurable here where there are too few records, or the interval reaches to both sides of the bounds "
+    "(undecided). Equal quality: seconds to the common "
     "target q, or the smallest size that reaches it; a run that does not reach it counts as twice its budget.",
 )
 HEADLINE_LEGEND = (

@@ -44,7 +44,7 @@ LEGEND = (
 )
 
 ACROSS_LEGEND = (
-    "Interquartile mean: of the quotients of two runs of one seed, the lowest and the highest quarter left out, "
+    "Interquartile mean: of the quotients of all pairs of runs, the lowest and the highest quarter left out, "
     "geometric; the interval by resampling seeds within problems. Probability of improvement: that a run of the solver "
     "reaches q before a run of the reference, ties by half, mean over problems (Agarwal et al. 2021). q is that of the "
     "tables of ratios; *: a run that did not reach it counts as "
@@ -497,6 +497,7 @@ def pairs_of(group: Group, solver: str, reference: str) -> Pairs:
         pairs.append(Pair(str(dataset), a, b, target(both)))
     goals = [f"{p.dataset} {nats(p.goal.q)}{'~' if p.goal.unconverged else ''}" for p in pairs if p.goal]
     notes += [f"q in nats (~: not converged): {', '.join(goals)}."] if goals else []
+    notes += _batches(pairs)
     noisy = [p.dataset for p in pairs if p.both["noisy"].any()]
     caveats += [f"Do not quote the seconds: others used the processor ({', '.join(noisy)})."] if noisy else []
     few = [p.dataset for p in pairs if min(map(_finished, (p.solver, p.reference))) < MIN_SEEDS]
@@ -506,12 +507,29 @@ def pairs_of(group: Group, solver: str, reference: str) -> Pairs:
     return Pairs(pairs, caveats, notes)
 
 
+def _batches(pairs: Sequence[Pair]) -> list[str]:
+    """A note of the rows that a step takes, where the two differ: their seconds a step are of as many."""
+    each = {p.dataset: (_rows_a_step(p.solver), _rows_a_step(p.reference)) for p in pairs}
+    unlike = [f"{name} {a} / {b}" for name, (a, b) in each.items() if a and b and a != b]
+    return [f"Rows a step, solver / reference: {', '.join(unlike)}."] if unlike else []
+
+
+def _rows_a_step(runs: pd.DataFrame) -> str:
+    """Empty of a solver without batches."""
+    fields = runs["fields"].iloc[0]
+    given = fields.get("batch_size")
+    return f"{given:,}" if isinstance(given, int) else "4,096 or all" if "batch_size" in fields else ""
+
+
 def best_setting(runs: pd.DataFrame) -> pd.DataFrame:
-    """Of several settings of one solver, that with the lowest median best validation NLL."""
+    """Of several settings of one solver, that with the lowest median best validation NLL.
+
+    One whose validations fail a certificate is taken only where those of all do.
+    """
     if runs["label"].nunique() < 2:
         return runs
-    found = {label: _best(rows) for label, rows in runs.groupby("label")}
-    label = min(found, key=lambda name: (math.isnan(found[name]), found[name]))
+    found = {label: (is_void(rows, TO_Q), _best(rows)) for label, rows in runs.groupby("label")}
+    label = min(found, key=lambda name: (found[name][0], math.isnan(found[name][1]), found[name][1]))
     return runs[runs["label"] == label]
 
 
@@ -656,7 +674,7 @@ def across(group: Group, reference: str, found: Mapping[str, "Pairs"]) -> Table:
     rows: list[tuple[str, Sequence[Cell]]] = []
     notes = []
     for solver, those in found.items():
-        used = {pair.dataset: time for pair in those.pairs if (time := _seed_by_seed(pair)) is not None}
+        used = {pair.dataset: time for pair in those.pairs if (time := _of_enough_seeds(pair)) is not None}
         if len(used) < MIN_PROBLEMS:
             continue
         rows.append((solver, _over_problems(list(used.values()))))
@@ -670,17 +688,16 @@ def across(group: Group, reference: str, found: Mapping[str, "Pairs"]) -> Table:
     )
 
 
-def _seed_by_seed(pair: Pair) -> Comparison | None:
-    """Seconds to q, those of the same seeds at the same places; None where they are void, or of too few seeds."""
+def _of_enough_seeds(pair: Pair) -> Comparison | None:
+    """Seconds to q; None where they are void, or of too few seeds."""
     time = time_comparison(pair, pair.goal)
-    alike = pair.solver["seed"].tolist() == pair.reference["seed"].tolist()
-    return time if alike and time.known and not time.void and time.seeds >= MIN_SEEDS else None
+    return time if time.known and not time.void and time.seeds >= MIN_SEEDS else None
 
 
 def _over_problems(times: Sequence[Comparison]) -> list[Cell]:
-    logs = [np.log(time.solver / time.reference) for time in times]
-    middle = Interval(*map(stats.exp, stats.interquartile_mean(logs, _rng())))
-    better = stats.probability_of_improvement([time.solver for time in times], [time.reference for time in times])
+    a, b = [time.solver for time in times], [time.reference for time in times]
+    middle = stats.interquartile_mean_ratio(a, b, _rng())
+    better = stats.probability_of_improvement(a, b)
     mark = "*" if any(time.mark for time in times) else ""
     count = Cell(str(len(times)), len(times))
     return [count, Cell(_with_interval(middle, mark), *middle), Cell(_with_interval(better, mark), *better)]

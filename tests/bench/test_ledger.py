@@ -1,6 +1,7 @@
 """Verdicts on hand-made measurements, and claims that are not claims."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,10 +42,11 @@ def measured(value: float, low: float = NAN, high: float = NAN, seeds: int = 3, 
         (measured(12.0, 10.5, 14.0), REPRODUCED),
         (measured(12.0), REPRODUCED),  # one seed was asked for: no interval
         (measured(12.0, 9.0, 14.0), PARTLY),  # the interval reaches below 10
-        (measured(12.0, 0.9, 40.0), NOT_REPRODUCED),  # and below 1
+        (measured(12.0, 0.9, 40.0), NOT_MEASURABLE),  # and below 1: undecided
         (measured(8.0, 7.0, 9.0), PARTLY),
         (measured(8.0, 7.0, 11.0), PARTLY),
-        (measured(8.0, 0.9, 9.0), NOT_REPRODUCED),  # not even the direction is sure
+        (measured(8.0, 0.9, 12.0), NOT_MEASURABLE),  # neither side of either is excluded
+        (measured(8.0, 0.9, 9.0), NOT_REPRODUCED),  # not even the direction is sure, but it is below 10
         (measured(0.5, 0.4, 0.6), NOT_REPRODUCED),
         (measured(12.0, 10.5, 14.0, seeds=2), NOT_MEASURABLE),
         (measured(12.0, 10.5, 14.0, problems=1), NOT_MEASURABLE),
@@ -55,10 +57,12 @@ def test_every_verdict(found: Measured, verdict: str) -> None:
 
 
 def test_why_tells_an_estimate_out_of_bounds_from_an_interval_that_is() -> None:
-    assert judge(part(), measured(8.0, 0.9, 9.0)).why == ">= 1, but the interval reaches beyond"
+    assert judge(part(), measured(8.0, 0.9, 9.0)).why == "not >= 10; >= 1, but the interval reaches beyond"
     assert judge(part(), measured(0.5, 0.4, 0.6)).why == "not >= 1"
     assert judge(part(), measured(12.0, 9.0, 14.0)).why == ">= 10, but the interval reaches beyond"
-    assert judge(part(), measured(12.0, 0.9, 14.0)).why == ">= 1, but the interval reaches beyond"
+    undecided = "undecided: the interval reaches to both sides of >= 10"
+    assert judge(part(), measured(12.0, 0.9, 14.0)).why == undecided
+    assert judge(part(), measured(8.0, 0.9, 14.0)).why == undecided
     assert judge(part(), measured(12.0)).why == ">= 10; no interval"
 
 
@@ -79,8 +83,28 @@ def test_bounds_hold_a_number_and_the_ends_of_its_interval_that_are_known() -> N
 def test_an_upper_bound_is_kept_by_the_upper_end() -> None:
     smaller = part(reproduced=Bounds(at_most=0.25), partly=None)
     assert judge(smaller, measured(0.2, 0.1, 0.24)).verdict == REPRODUCED
-    assert judge(smaller, measured(0.2, 0.1, 0.3)).verdict == PARTLY
-    assert judge(smaller, measured(0.3, 0.1, 0.4)).verdict == NOT_REPRODUCED
+    assert judge(smaller, measured(0.2, 0.1, 0.3)).verdict == NOT_MEASURABLE
+    assert judge(smaller, measured(0.3, 0.1, 0.4)).verdict == NOT_MEASURABLE
+    assert judge(smaller, measured(0.3, 0.26, 0.4)).verdict == NOT_REPRODUCED
+
+
+def test_wider_bounds_never_make_a_verdict_worse() -> None:
+    order = [NOT_REPRODUCED, NOT_MEASURABLE, PARTLY, REPRODUCED]
+    for found in (
+        measured(*v) for v in [(12.0, 9.0, 14.0), (12.0, 0.9, 40.0), (8.0, 0.9, 9.0), (0.5, 0.4, 0.6), (8.0,)]
+    ):
+        wide, narrow = (order.index(judge(part(partly=p), found).verdict) for p in (Bounds(at_least=1.0), None))
+        assert wide >= narrow
+
+
+def test_an_arithmetic_mean_of_ratios_is_partly_reproduced_only_where_the_geometric_one_is_too() -> None:
+    """Of 0.762, 5.89, 0.232, 0.368, 0.510, 2.76 it is 1.75, and of their reciprocals 1.81."""
+    there = replace(measured(1.75, 1.14, 4.06), geometric=Interval(0.903, 0.646, 1.16))
+    back = replace(measured(1.81, 1.1, 3.0), geometric=Interval(1.107, 0.862, 1.55))
+    assert [judge(part(), m).verdict for m in (there, back)] == [NOT_REPRODUCED, NOT_REPRODUCED]
+    assert judge(part(), there).why == "not >= 10, nor is the geometric mean, 0.903, >= 1"
+    sure = replace(there, geometric=Interval(1.5, 1.1, 2.0))
+    assert judge(part(), sure).verdict == PARTLY
 
 
 def test_agreement_is_bounded_on_both_sides() -> None:

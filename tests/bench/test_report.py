@@ -1210,7 +1210,7 @@ def over_problems(table, solver):
 
 
 def test_over_problems_by_hand():
-    """Quotients of the runs of a seed: 1, 2, 2, 4 on each of four problems; the middle eight are 2."""
+    """Quotients of pairs of runs: four are 1, eight 2 and four 4 on each of four problems; the middle half are 2."""
     names_ = ("moons", "rings", "circles", "pinwheel")
     records = [r for d in names_ for r in three("otflow", [4, 2, 4, 2], dataset=d)]
     records += [r for d in names_ for r in three("ffjord", [4, 4, 8, 8], dataset=d)]
@@ -1222,9 +1222,9 @@ def test_over_problems_by_hand():
     count, middle, better = over_problems(table, "ffjord")
     assert (count.value, middle.value) == (4, pytest.approx(2))
     assert better.value == pytest.approx(2 / 16)  # of sixteen pairs on a problem four tie
-    scores = [np.log([1.0, 2, 2, 4])] * 4
-    expected = stats.interquartile_mean(scores, np.random.default_rng(0))
-    assert (middle.low, middle.high) == pytest.approx((math.exp(expected.low), math.exp(expected.high)))
+    seconds = [np.array([4.0, 4, 8, 8])] * 4, [np.array([4.0, 2, 4, 2])] * 4
+    expected = stats.interquartile_mean_ratio(*seconds, np.random.default_rng(0))
+    assert (middle.low, middle.high) == pytest.approx((expected.low, expected.high))
     assert better.low < better.value < better.high
 
 

@@ -1,0 +1,121 @@
+"""Parameters at equal quality: of the sizes that a solver was run in, the smallest that reaches the target.
+
+Imports no torch. The NLL of a run is the lowest that two successive validations held, that of a size the median over its seeds.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from bench import stats
+from bench.report import tables
+from bench.report.tables import Comparison, Target
+from bench.stats import Interval
+
+Mean = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of (problems, k) over (problems, k): (k,)
+Medians = Sequence[np.ndarray]  # (k,) of each stratum
+
+
+@dataclass(frozen=True)
+class Search:
+    """The search for the smallest size of two solvers: the NLLs held by each size, (seeds,), and the target.
+
+    `margin` is what the target lies above the better of the sizes of the worse solver; never below 0, so that both
+    have a size that reaches it.
+    """
+
+    solver: Mapping[float, np.ndarray]
+    reference: Mapping[float, np.ndarray]
+    margin: float
+
+    @property
+    def strata(self) -> list[np.ndarray]:
+        return [*self.solver.values(), *self.reference.values()]
+
+    def found(self, medians: Medians) -> tuple[np.ndarray, np.ndarray]:
+        """The smallest size of either solver that reaches the target, (k,), where these are the medians."""
+        a, b = np.stack(medians[: len(self.solver)]), np.stack(medians[len(self.solver) :])
+        q = np.maximum(a.min(0), b.min(0)) + self.margin
+        return _smallest(self.solver, a, q), _smallest(self.reference, b, q)
+
+
+@dataclass(frozen=True)
+class Sizes(Comparison):
+    """The sizes found on a problem, and the search that found them; none where nothing could be."""
+
+    search: Search | None = None
+
+
+def compare(solver: pd.DataFrame, reference: pd.DataFrame, goal: Target | None) -> Sizes:
+    """The smallest size of each that reaches q, of all runs of two solvers on a problem.
+
+    Unknown where a solver was run in one size, as nothing was searched, and where the smallest of both reaches the
+    target: smaller ones might have, and the quotient may lie on either side. Where that of one does, it is noted.
+    """
+    sides = [(str(runs["solver"].iloc[0]), runs) for runs in (solver, reference)]
+    if single := [name for name, runs in sides if runs["parameters"].nunique() < 2]:
+        return _unknown(f"no two sizes of {_all(single)}")
+    if goal is None:
+        return _unknown("no target")
+    held = [held_by(runs) for _, runs in sides]
+    best = [min((np.median(row).item() for row in sizes.values()), default=math.inf) for sizes in held]
+    if short := [name for (name, _), value in zip(sides, best, strict=True) if not value <= goal.q]:
+        return _unknown(f"no certified size of {_all(short)} reaches q")
+    search = Search(*held, goal.q - max(best))
+    found = [size.item() for size in search.found([np.median(row, keepdims=True) for row in search.strata])]
+    floor = [name for (name, runs), size in zip(sides, found, strict=True) if size <= runs["parameters"].min()]
+    said = f"the smallest tried of {_all(floor)} reaches q" if floor else ""
+    if len(floor) == len(sides):
+        return _unknown(said)
+    seeds = [np.full(len(sizes[size]), size) for sizes, size in zip(held, found, strict=True)]
+    return Sizes(*seeds, note=said, search=search)
+
+
+def held_by(runs: pd.DataFrame) -> dict[float, np.ndarray]:
+    """Parameters -> the NLL that each run held, (seeds,), the smallest first; inf of a run that failed or held none.
+
+    Without the settings whose validations are not certified. Of two settings of one size the better counts.
+    """
+    found: dict[float, np.ndarray] = {}
+    for _, rows in runs.groupby("label"):
+        if not tables.is_void(rows, tables.TO_Q):
+            levels = [curve.stairs.levels for curve in tables.validations(rows)]
+            held = np.array([own[-1] if len(own) else math.inf for own in levels])
+            size = float(rows["parameters"].max())
+            if size not in found or np.median(held) < np.median(found[size]):
+                found[size] = held
+    return dict(sorted(found.items()))
+
+
+def mean(searches: Sequence[Search], of: Mean) -> Interval:
+    """A mean over problems of the quotients of sizes; seeds are resampled through target and choice of size."""
+
+    def statistic(*medians: np.ndarray) -> np.ndarray:
+        a, b = zip(*_each(searches, medians), strict=True)
+        return of(np.stack(a), np.stack(b))
+
+    strata = [row for search in searches for row in search.strata]
+    return stats.bootstrap_of_medians(statistic, strata, np.random.default_rng(0))
+
+
+def _each(searches: Sequence[Search], medians: Medians) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    left = list(medians)
+    for search in searches:
+        own, left = left[: len(search.strata)], left[len(search.strata) :]
+        yield search.found(own)
+
+
+def _smallest(sizes: Mapping[float, np.ndarray], medians: np.ndarray, q: np.ndarray) -> np.ndarray:
+    """The first of the sizes whose medians (sizes, k) are at most q (k,): the smallest."""
+    return np.array(list(sizes))[np.argmax(medians <= q, axis=0)]
+
+
+def _unknown(why: str) -> Sizes:
+    return Sizes(np.array([]), np.array([]), note=why)
+
+
+def _all(solvers: Sequence[str]) -> str:
+    return " and ".join(dict.fromkeys(solvers))
