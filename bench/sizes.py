@@ -1,6 +1,7 @@
 """Parameters at equal quality: of the sizes that a solver was run in, the smallest that reaches the target.
 
-Imports no torch. The NLL of a run is the lowest that two successive validations held, that of a size the median over its seeds.
+The NLL of a run is the lowest that two successive validations held, that of a size the median over its seeds. Imports
+no torch.
 """
 
 import math
@@ -64,14 +65,14 @@ def compare(solver: pd.DataFrame, reference: pd.DataFrame, goal: Target | None) 
     best = [min((np.median(row).item() for row in sizes.values()), default=math.inf) for sizes in held]
     if short := [name for (name, _), value in zip(sides, best, strict=True) if not value <= goal.q]:
         return _unknown(f"no certified size of {_all(short)} reaches q")
-    search = Search(*held, goal.q - max(best))
+    search = Search(held[0], held[1], goal.q - max(best))
     found = [size.item() for size in search.found([np.median(row, keepdims=True) for row in search.strata])]
     floor = [name for (name, runs), size in zip(sides, found, strict=True) if size <= runs["parameters"].min()]
     said = f"the smallest tried of {_all(floor)} reaches q" if floor else ""
     if len(floor) == len(sides):
         return _unknown(said)
-    seeds = [np.full(len(sizes[size]), size) for sizes, size in zip(held, found, strict=True)]
-    return Sizes(*seeds, note=said, search=search)
+    a, b = (np.full(len(sizes[size]), size) for sizes, size in zip(held, found, strict=True))
+    return Sizes(a, b, note=said, search=search)
 
 
 def held_by(runs: pd.DataFrame) -> dict[float, np.ndarray]:

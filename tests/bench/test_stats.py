@@ -306,6 +306,7 @@ MIDDLE = GRID ** math.ceil(norm.ppf(0.5 / 0.8) / math.log(GRID))  # the median o
 
 
 SCALES = np.array([[0.25], [0.25], [4.0], [4.0]])  # on two of four problems the median is the larger
+LEVELS = np.array([[1.0], [2.0], [3.0], [4.0]])
 
 
 def intervals(n: int):
@@ -336,7 +337,7 @@ def intervals(n: int):
             ) for name in ("arithmetic", "ratio of sums")
         },
         "share above 1": (lambda g: MEANS["share above 1"](SCALES * penalised(g, 4, n), penalised(g, 4, n)), 0.5),
-        "largest": (lambda g: worst("largest", list(np.array([[1.0], [2], [3], [4]]) + g.normal(size=(4, n)) / 4)), 4.0),
+        "largest": (lambda g: worst("largest", list(LEVELS + g.normal(size=(4, n)) / 4)), 4.0),
         "improvement on one": (
             lambda g: stats.probability_of_improvement(g.normal(size=(1, n)), g.normal(size=(1, n))), 0.5
         ),

@@ -170,6 +170,14 @@ def test_a_plan_that_is_no_permutation_is_an_error(rng, monkeypatch):
         fit.step()
 
 
+@pytest.mark.parametrize("rows", [(300, 100), (100, 300)])
+def test_without_a_batch_size_both_batches_are_of_the_smaller_set(rows, rng):
+    source, target = (Samples(torch.randn(n, 2, generator=rng), torch.zeros(1, 2)) for n in rows)
+    fit = CFM(hidden=(8,), batch_size=None).start(source, target, rng)
+    assert math.isfinite(fit.step()["loss"])
+    assert Pairs(source, target, None, rng).next().shape == (2, 100, 2)
+
+
 def test_a_target_of_samples_is_enough_and_has_no_density(rng):
     rows = torch.randn(100, 2, generator=rng)
     fit = OTCFM(**SMALL).start(standard_normal(2), Samples(rows, rows), rng)
