@@ -718,13 +718,19 @@ def failures(group: Group) -> Table:
 
 def target(part: pd.DataFrame, slack: float = SLACK) -> Target | None:
     """The common target of the solvers in `part` but the baseline and what is void; None if none of them has one."""
-    compared = ran(part[["solver", "label", "status", "curve", "failed"]])
+    compared = ran(part[["solver", "label", "status", "reason", "curve", "failed"]])
     rivals = compared[compared["solver"] != BASELINE].groupby("label")
-    curves = {str(label): validations(runs) for label, runs in rivals if not is_void(runs, TO_Q)}
-    q = stats.common_target({label: [c.best for c in runs] for label, runs in curves.items()}, slack)
+    sound = {str(label): runs for label, runs in rivals if not is_void(runs, TO_Q)}
+    q = stats.common_target({label: [c.best for c in validations(runs)] for label, runs in sound.items()}, slack)
     if q is None:
         return None
-    return Target(q, tuple(label for label, runs in curves.items() if any(c.still_gains for c in runs)))
+    return Target(q, tuple(label for label, runs in sound.items() if _still_gains(runs)))
+
+
+def _still_gains(runs: pd.DataFrame) -> bool:
+    """Whether a run was not converged, or its budget ended before a second validation could tell."""
+    cut = runs["reason"].str.startswith("budget")
+    return any(c.still_gains or (len(c.nll) == 1 and early) for c, early in zip(validations(runs), cut, strict=True))
 
 
 def times(runs: pd.DataFrame, q: float, part: pd.DataFrame) -> Times:

@@ -1204,6 +1204,17 @@ def test_solvers_that_share_no_seed_are_not_compared_until_allowed():
     assert any("allow=seeds: compared although runs differ in seeds" in note for note in table.notes)
 
 
+@pytest.mark.parametrize(("reason", "marks"), [("budget.seconds", ("ffjord",)), ("schedule", ())])
+def test_one_validation_is_converged_where_the_schedule_ended_it(reason, marks):
+    single = three("ffjord", [2, 4, 6], reason=reason)
+    for one in single:
+        one["trace"] = one["trace"][-1:]
+    settled = three("otflow", [1, 1, 1])
+    for one in settled:
+        one["trace"].append({"step": 9, "seconds": 90.0, "valid_nll": 1.0})
+    assert tables.target(group([*settled, *single]).frame).unconverged == marks
+
+
 def test_the_rows_of_a_step_are_said_where_two_solvers_differ_in_them():
     records = [*three("otflow", [1, 2, 3], settings={"batch_size": 4096}),
                *three("ffjord", [2, 4, 6], settings={"batch_size": 500}),
