@@ -23,6 +23,7 @@ from bench.report import (
     experiments,
     explore,
     frame,
+    gaps,
     glance,
     lint,
     page,
@@ -186,7 +187,7 @@ def names_of(folders: Collection[Path]) -> dict[Path, str]:
 
 def group_tables(group: Group, options: Options, console: Console) -> list[Table]:
     """The tables of one group, printed under its environment and written."""
-    made = [*tables.all_of(group, options.reference), *transport.all_of(group, options.reference)]
+    made = [*tables.all_of(group, options.reference), *gaps.all_of(group), *transport.all_of(group, options.reference)]
     made += [*equal_accuracy.all_of(group, options.reference), *convergence.all_of(group)]
     show_group(group, made, console)
     write_tables(made, options.out / "tables")

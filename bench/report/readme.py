@@ -22,7 +22,7 @@ from rich.text import Text
 from bench import ledger, queries
 from bench.claims import gather
 from bench.commandline import Usage
-from bench.report import claims, convergence, experiments, lint, render, tables, transport
+from bench.report import claims, convergence, experiments, gaps, lint, published, render, tables, transport
 from bench.report.frame import by_reference
 from bench.report.lint import Group
 from bench.report.render import Cell, Table
@@ -95,6 +95,17 @@ def flows(dataset: str) -> Made:
         made = tables.summary(group, dataset, REFERENCE)
         title = f"{dataset}, {group.frame['budget'].iloc[0]} at most"
         return replace(made, title=title, notes=[*made.notes, provenance(group.frame)])
+
+    return make
+
+
+def gaps_of(dataset: str) -> Made:
+    """The report's table of a partial set beside the standard one."""
+
+    def make(records: pd.DataFrame) -> Table:
+        group = largest(records[records["dataset"] == dataset], dataset)
+        made = gaps.table(group, dataset)
+        return replace(made, notes=[*made.notes, provenance(group.frame)])
 
     return make
 
@@ -242,6 +253,9 @@ PUBLISHED: dict[str, Sequence[Fields]] = {
 TABLES: dict[str, Made] = {
     "8gaussians": flows("8gaussians"),
     "miniboone_small": flows("miniboone_small"),
+    "power_2007h1": flows("power_2007h1"),
+    "bsds300_redrawn": flows("bsds300_redrawn"),
+    **{f"{name}_gaps": gaps_of(name) for name in published.KIN},
     "normal_to_8gaussians": straight("normal_to_8gaussians"),
     "moons_to_8gaussians": straight("moons_to_8gaussians"),
     "mixture_to_gaussian": Family(

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bench.report import frame, lint, published, render, tables, transport
+from bench.report import frame, gaps, lint, published, render, tables, transport
 from tests.bench import fake_records as fake
 
 
@@ -54,6 +54,33 @@ def test_flow_matching_has_its_own_measures_beside_the_papers():
     assert {"2302.00482", "2307.03672"} <= {
         word for note in table.notes for word in note.replace(")", " ").replace(",", " ").split()
     }
+
+
+def part_of(name, nlls, **more):
+    config = {"dataset": {"_target_": f"datasets.partial.{name}", "version": 1}}
+    return [fake.make(solver, seed=s, config=config, metrics={"nll": nll}, **more)
+            for solver, nll in nlls.items() for s in range(3)]  # fmt: skip
+
+
+def test_a_partial_set_shows_order_and_gaps_beside_the_standard_set():
+    """Published: RQ-NSF (AR) 0.66 and OT-Flow 0.30 nats of log-likelihood on POWER; rnode has nothing there."""
+    records = part_of("Power2007H1", {"otflow": -0.27, "nsf": -0.60, "rnode": 2.8})
+    records += part_of("Power2007H1", {"maf": -0.73}, failed=["nll_effort"])
+    (made,) = gaps.all_of(group(records))
+    assert [label for label, _ in made.rows] == ["nsf", "otflow"]
+    assert [cell.text for cell in made.rows[0][1]][1:] == ["0.00", "-0.66", "0.00"]
+    assert [cell.text for cell in made.rows[1][1]][1:] == ["0.33", "-0.30", "0.36"]
+    assert [cell.quoted for cell in made.rows[1][1]] == [False, False, True, True]
+    assert "maf: no sound NLL." in made.notes
+    assert any("1,659,917 rows, here on a part of 278,861" in note for note in made.notes)
+
+
+def test_one_solver_alone_has_no_gaps():
+    assert gaps.all_of(group(part_of("Power2007H1", {"otflow": -0.27, "rnode": 2.8}))) == []
+
+
+def test_every_partial_set_is_said_to_be_one():
+    assert set(published.PART) == set(published.KIN)
 
 
 def test_a_source_is_its_first_without_how_it_was_read():
