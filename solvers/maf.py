@@ -12,7 +12,7 @@ from solvers.autoregressive import Autoregressive
 class MAF(Autoregressive):
     """Layers z_i = (x_i - mu_i(x_<i)) exp(-alpha_i(x_<i)); the fields are those of Autoregressive."""
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def network(self, dim: int) -> nn.Module:
         from zuko import flows  # an extra: `pip install zuko`

@@ -17,7 +17,7 @@ class NSF(Autoregressive):
 
     bins: int = 8
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         super().__post_init__()

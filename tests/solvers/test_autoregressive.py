@@ -1,5 +1,6 @@
 """Masked autoregressive and spline flows; what every solver promises is tested in test_contract.py."""
 
+import gc
 import sys
 
 import pytest
@@ -48,6 +49,22 @@ def test_the_loss_is_the_negative_log_likelihood_of_the_batch(rng):
     batch = correlated().sample(64, fit.training.batches.rng.clone_state())
     expected = -before.log_prob(batch).mean().item()
     assert fit.step()["loss"] == pytest.approx(expected)
+
+
+def test_an_inverse_with_the_collector_off_leaves_no_tensors_behind(rng):
+    """Its passes' cycles held 11 GB, of 40,000 rows of bsds300_redrawn, until clocks let the collector run."""
+    fit = MAF(batch_size=64).start(standard_normal(8), standard_normal(8), rng)
+    inverse, z = fit.transport().inverse, standard_normal(8).sample(9000, rng)
+    inverse(z)
+    gc.collect()
+    gc.disable()
+    try:
+        before = sum(type(one) is torch.Tensor for one in gc.get_objects())
+        x = inverse(z)
+        assert sum(type(one) is torch.Tensor for one in gc.get_objects()) <= before + 2
+    finally:
+        gc.enable()
+    torch.testing.assert_close(x[:10], inverse(z[:10]))
 
 
 def test_adamw_shrinks_the_weights_apart_from_the_gradient(rng):
