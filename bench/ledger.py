@@ -10,7 +10,7 @@ counts as reproduced. The verdict on a part, where `value` is the estimate and `
                           value is an arithmetic one of ratios, which may be above 1 for a over b and b over a at once
     not reproduced        the interval, or the value that has none, lies outside of `reproduced`
 
-Undecided is an interval that reaches into `reproduced` and beyond all bounds: it excludes neither.
+Undecided is an interval that reaches into `reproduced` and beyond, and is not partly: it excludes neither.
 
 A claim is reproduced where all its parts are, not reproduced where none of those measured is even partly, not
 measurable here where no part was measured, and else partly. Imports no torch.
@@ -148,11 +148,12 @@ class Finding:
     why: str
     measured: Measured | None = None
     refused: bool = False
+    undecided: bool = False
 
     @property
     def command(self) -> str:
         """What would make the records that are missing, or that nothing does; empty where none are."""
-        wanting = self.verdict == NOT_MEASURABLE and not self.refused
+        wanting = self.verdict == NOT_MEASURABLE and not self.refused and not self.undecided
         return (self.part.command or NO_COMMAND) if wanting else ""
 
 
@@ -238,14 +239,21 @@ def judge(part: Part, measured: Measured) -> Finding:
         why = within if part.reproduced.hold(value) else f"not {part.reproduced}, but {part.partly}"
         return Finding(part, PARTLY, why, measured)
     if part.reproduced.meet(value, low, high):
-        why = f"undecided: the interval reaches to both sides of {part.reproduced}"
-        return Finding(part, NOT_MEASURABLE, why, measured)
+        return Finding(part, NOT_MEASURABLE, _undecided(part, measured), measured, undecided=True)
     return Finding(part, NOT_REPRODUCED, _not_reproduced(part, measured), measured)
 
 
 def _partly(part: Part, measured: Measured) -> bool:
     means = (measured.interval, measured.geometric)
     return part.partly is not None and all(part.partly.hold(*found) for found in means if found is not None)
+
+
+def _undecided(part: Part, measured: Measured) -> str:
+    """Which bounds the interval reaches to both sides of, and what the geometric mean has against an arithmetic one."""
+    why = f"undecided: the interval reaches to both sides of {part.reproduced}; more seeds would tell"
+    if measured.geometric is None or (part.partly or part.reproduced).hold(measured.geometric.value):
+        return why
+    return f"{why}; the geometric mean is {measured.geometric.value:.3g}"
 
 
 def _not_reproduced(part: Part, measured: Measured) -> str:

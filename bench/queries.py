@@ -31,7 +31,7 @@ MACHINE = ("device", "cpu")
 TRAINED = ("seconds_to_q", "seconds_per_step", "fit_seconds", "wall_seconds")
 TIMED = (*TRAINED, "inference", "estimated_inference", "density", "samples")
 TO_TARGET = ("seconds_to_q", "parameters_at_q")  # what the target q decides
-BUDGETED = (*TIMED, "parameters_at_q", "best_nll")  # what seconds decide, of the budget if not their own
+BUDGETED = (*TIMED, "parameters_at_q", "best_nll")  # compared within one environment: how far seconds of training get
 EIGHTH = 0.125  # bench.accuracy.EFFORTS[0], which would bring torch along
 BY_HAND = "no equal tuning budget: settings are the authors' or by hand"
 
@@ -66,12 +66,12 @@ OF_MEDIANS: dict[str, sizes.Mean] = {
     "arithmetic": lambda a, b: np.mean(a / b, 0),
     "geometric": lambda a, b: np.exp(np.mean(np.log(a / b), 0)),
     "ratio of sums": lambda a, b: a.sum(0) / b.sum(0),
+    "share above 1": lambda a, b: np.mean(a > b, 0),
+    "difference": lambda a, b: np.mean(a - b, 0),
 }
 MEANS: dict[str, Callable[[Arrays, Arrays], Interval]] = {
-    "arithmetic": of_ratios(OF_MEDIANS["arithmetic"]),
-    "geometric": geometric,
-    "ratio of sums": of_ratios(OF_MEDIANS["ratio of sums"]),
-    "share above 1": of_ratios(lambda a, b: np.mean(a > b, 0)),
+    **{name: of_ratios(mean) for name, mean in OF_MEDIANS.items()},
+    "geometric": geometric,  # contrasts of medians, whose intervals are better
     "difference": difference,
 }
 WORST: dict[str, Callable[[np.ndarray], np.ndarray]] = {"largest": lambda a: a.max(0), "smallest": lambda a: a.min(0)}
@@ -224,7 +224,12 @@ def from_runs(
 def of_one_protocol(runs: pd.DataFrame) -> pd.DataFrame:
     """Of the budgets and protocols of a problem that with the most seeds, and of those the longest."""
     each = [same for _, same in runs.groupby(list(lint.WITHIN))]
-    return max(each, key=lambda same: (same["seed"].nunique(), np.nan_to_num(same["budget_seconds"].max())))
+    return max(each, key=lambda same: (same["seed"].nunique(), longest(same)))
+
+
+def longest(runs: pd.DataFrame) -> float:
+    """The seconds that runs of one budget have at most: no end where it has none, as of a schedule's steps."""
+    return float(np.nan_to_num(runs["budget_seconds"].max(), nan=math.inf))
 
 
 def a_run_each(runs: pd.DataFrame) -> pd.DataFrame:
@@ -248,7 +253,7 @@ class Compare:
 
     `of` is one of QUANTITIES or a number of the records. `datasets` None are all that both solvers were run on.
     `setting` and `over_setting` ({adjoint: true}) choose between settings of a solver; of those that are left the one
-    with the lowest validation NLL is taken.
+    with the lowest validation NLL is taken, before those whose validations fail a certificate.
     """
 
     kind: ClassVar[str] = "compare"
@@ -356,11 +361,16 @@ class Compare:
         for _, same in part.groupby(list(lint.WITHIN)):
             a, b = chosen(same, self.solver, self.setting), chosen(same, self.over, self.over_setting)
             if len(a) and len(b):
-                best = a_run_each(tables.best_setting(a)), a_run_each(tables.best_setting(b))
+                best = tables.best_setting(a), tables.best_setting(b)
                 shared = set(best[0]["seed"]) & set(best[1]["seed"])
-                rank = len(shared), np.nan_to_num(same["budget_seconds"].max())
+                rank = len(shared), longest(same)
                 found.append((rank, Problem(_pair(dataset, *best), a, b)))
-        return max(found, key=lambda one: one[0])[1] if found else None
+        if not found:
+            return None
+        problem = max(found, key=lambda one: one[0])[1]
+        for runs in (problem.pair.solver, problem.pair.reference):
+            a_run_each(runs)
+        return problem
 
 
 @dataclass(frozen=True)
@@ -419,10 +429,6 @@ def parameters(problem: Problem) -> Comparison:
     return sizes.compare(problem.solver, problem.reference, problem.pair.goal)
 
 
-def _all(solvers: Iterable[str]) -> str:
-    return " and ".join(dict.fromkeys(solvers))
-
-
 def inference(problem: Problem) -> Comparison:
     """Seconds of the log-density of a point at equal accuracy (bench.accuracy); unknown unless all runs have a density.
 
@@ -431,7 +437,7 @@ def inference(problem: Problem) -> Comparison:
     pair = problem.pair
     if not (pair.both["work_precision"].map(bool) & (pair.both["accurate_rows"] > 0)).all():
         return unknown("a run has no seconds at equal accuracy")
-    late, floor = (_all(pair.both["solver"][at(pair.both)]) for at in (_never_accurate, _least_is_accurate))
+    late, floor = (sizes.together(pair.both["solver"][at(pair.both)]) for at in (_never_accurate, _least_is_accurate))
     notes = [f"penalised, as a run of {late} is never within the accuracy"] if late else []
     notes += [f"the least effort tried of {floor} is within the accuracy, and less may be"] if floor else []
     a, b = _accurate(pair.solver), _accurate(pair.reference)
@@ -527,15 +533,15 @@ def survivors(runs: pd.DataFrame, values: np.ndarray) -> str:
 # Numbers of one solver
 
 
-def _best(runs: pd.DataFrame, column: str) -> tuple[np.ndarray, str]:
-    """The certified numbers of the best setting of a solver on a problem, in one budget and protocol, (n,).
+def _best(runs: pd.DataFrame, column: str) -> tuple[pd.DataFrame, np.ndarray, str]:
+    """The runs of the best setting of a solver on a problem, in one budget and protocol, their certified numbers (n,).
 
     And why they do not count, where not all of its runs have one. Settings that nobody measured the number of are left
     out; there are others.
     """
     best = a_run_each(tables.best_setting(of_one_protocol(runs[runs["cell"].isin(_measured(runs, column)["cell"])])))
     values = certified(best, column)
-    return values, survivors(best, values)
+    return best, values, survivors(best, values)
 
 
 @dataclass(frozen=True)
@@ -563,8 +569,8 @@ class Value:
         runs = runs.assign(value=runs[name].abs() if self.magnitude else runs[name])
         known = set(_measured(runs, "value")["dataset"])
         found = {str(name): _best(part, "value") for name, part in runs.groupby("dataset") if name in known}
-        lost = {name: why for name, (_, why) in found.items() if why}
-        used = {name: values for name, (values, why) in found.items() if not why}
+        lost = {name: why for name, (*_, why) in found.items() if why}
+        used = {name: values for name, (_, values, why) in found.items() if not why}
         lacking = [name for name in self.datasets or () if name not in found]
         if not used:
             why = _in_brackets(_without(lost))
@@ -572,7 +578,7 @@ class Value:
         lost |= evidence.few({name: len(values) for name, values in used.items()})
         kept = {name: values for name, values in used.items() if name not in lost}
         notes = [*_without(lost), *([f"nothing on {', '.join(lacking)}"] if lacking else [])]
-        notes += cut_short(runs[runs["dataset"].isin(kept)])
+        notes += cut_short(pd.concat([found[name][0] for name in kept]))
         return from_runs(worst(self.worst, list(kept.values())), map(len, kept.values()), kept, runs, notes)
 
 
@@ -605,7 +611,7 @@ class Beside:
             value = theirs.get((self.methods[str(solver)], int(part["dim"].iloc[0])))
             if not value or _measured(part, name).empty:
                 continue
-            values, why = _best(part, name)
+            _, values, why = _best(part, name)
             if why:
                 lost[f"{solver} on {dataset}"] = why
             else:

@@ -5,7 +5,7 @@ no torch.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,7 +25,8 @@ class Search:
     """The search for the smallest size of two solvers: the NLLs held by each size, (seeds,), and the target.
 
     `margin` is what the target lies above the better of the sizes of the worse solver; never below 0, so that both
-    have a size that reaches it.
+    have a size that reaches it. Where a resample leaves a solver without a finite median, it sets no target, and its
+    largest size counts.
     """
 
     solver: Mapping[float, np.ndarray]
@@ -39,7 +40,8 @@ class Search:
     def found(self, medians: Medians) -> tuple[np.ndarray, np.ndarray]:
         """The smallest size of either solver that reaches the target, (k,), where these are the medians."""
         a, b = np.stack(medians[: len(self.solver)]), np.stack(medians[len(self.solver) :])
-        q = np.maximum(a.min(0), b.min(0)) + self.margin
+        best = np.stack([a.min(0), b.min(0)])
+        q = np.max(np.where(np.isfinite(best), best, -np.inf), axis=0) + self.margin
         return _smallest(self.solver, a, q), _smallest(self.reference, b, q)
 
 
@@ -58,37 +60,39 @@ def compare(solver: pd.DataFrame, reference: pd.DataFrame, goal: Target | None) 
     """
     sides = [(str(runs["solver"].iloc[0]), runs) for runs in (solver, reference)]
     if single := [name for name, runs in sides if runs["parameters"].nunique() < 2]:
-        return _unknown(f"no two sizes of {_all(single)}")
+        return _unknown(f"no two sizes of {together(single)}")
     if goal is None:
         return _unknown("no target")
     held = [held_by(runs) for _, runs in sides]
     best = [min((np.median(row).item() for row in sizes.values()), default=math.inf) for sizes in held]
     if short := [name for (name, _), value in zip(sides, best, strict=True) if not value <= goal.q]:
-        return _unknown(f"no certified size of {_all(short)} reaches q")
+        return _unknown(f"no certified size of {together(short)} reaches q")
     search = Search(held[0], held[1], goal.q - max(best))
     found = [size.item() for size in search.found([np.median(row, keepdims=True) for row in search.strata])]
     floor = [name for (name, runs), size in zip(sides, found, strict=True) if size <= runs["parameters"].min()]
-    said = f"the smallest tried of {_all(floor)} reaches q" if floor else ""
+    said = f"the smallest tried of {together(floor)} reaches q" if floor else ""
     if len(floor) == len(sides):
         return _unknown(said)
-    a, b = (np.full(len(sizes[size]), size) for sizes, size in zip(held, found, strict=True))
+    seeds = min(len(row) for row in search.strata)
+    a, b = (np.full(seeds, size) for size in found)
     return Sizes(a, b, note=said, search=search)
 
 
 def held_by(runs: pd.DataFrame) -> dict[float, np.ndarray]:
     """Parameters -> the NLL that each run held, (seeds,), the smallest first; inf of a run that failed or held none.
 
-    Without the settings whose validations are not certified. Of two settings of one size the better counts.
+    Without the settings whose validations are not certified, and those of which no run ended well: no record has their
+    parameters. Of two settings of one size the better counts.
     """
     found: dict[float, np.ndarray] = {}
     for _, rows in runs.groupby("label"):
-        if not tables.is_void(rows, tables.TO_Q):
+        if rows["parameters"].notna().any() and not tables.is_void(rows, tables.TO_Q):
             levels = [curve.stairs.levels for curve in tables.validations(rows)]
             held = np.array([own[-1] if len(own) else math.inf for own in levels])
             size = float(rows["parameters"].max())
             if size not in found or np.median(held) < np.median(found[size]):
                 found[size] = held
-    return dict(sorted(found.items()))
+    return {size: found[size] for size in sorted(found)}
 
 
 def mean(searches: Sequence[Search], of: Mean) -> Interval:
@@ -110,13 +114,15 @@ def _each(searches: Sequence[Search], medians: Medians) -> Iterator[tuple[np.nda
 
 
 def _smallest(sizes: Mapping[float, np.ndarray], medians: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """The first of the sizes whose medians (sizes, k) are at most q (k,): the smallest."""
-    return np.array(list(sizes))[np.argmax(medians <= q, axis=0)]
+    """The first of the sizes whose medians (sizes, k) are at most q (k,): the smallest; the last where none is."""
+    reached = medians <= q
+    reached[-1] |= ~reached.any(0)
+    return np.array(list(sizes))[np.argmax(reached, axis=0)]
 
 
 def _unknown(why: str) -> Sizes:
     return Sizes(np.array([]), np.array([]), note=why)
 
 
-def _all(solvers: Sequence[str]) -> str:
+def together(solvers: Iterable[str]) -> str:
     return " and ".join(dict.fromkeys(solvers))

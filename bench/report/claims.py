@@ -69,7 +69,8 @@ def of_page(entries: Sequence[Entry], made: Sequence[Table]) -> tuple[list[Table
 
 
 def _silent(entry: Entry) -> bool:
-    return entry.verdict == NOT_MEASURABLE and not any(finding.refused for finding in entry.findings)
+    told = any(finding.refused or finding.undecided for finding in entry.findings)
+    return entry.verdict == NOT_MEASURABLE and not told
 
 
 def summary(entries: Sequence[Entry]) -> str:

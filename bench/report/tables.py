@@ -63,7 +63,7 @@ CURVES = (*ALWAYS, "curves")  # of the map and what else the curves do, whatever
 
 @dataclass(frozen=True)
 class Target:
-    """The target NLL `q`, and which of the compared solvers were still gaining when their time ended."""
+    """The target NLL `q`, and which of the compared solvers still gained when their time ended, or may have."""
 
     q: float
     unconverged: tuple[str, ...]
@@ -290,7 +290,8 @@ def _runs(part: pd.DataFrame) -> list[str]:
 def _still(goal: Target) -> str:
     if not goal.unconverged:
         return "."
-    return f": {', '.join(goal.unconverged)} still gained over {SLACK} nat in the last quarter of its time."
+    gained = f"still gained over {SLACK} nat in the last quarter of its time"
+    return f": {', '.join(goal.unconverged)} {gained}, or had one validation in all."
 
 
 def _counts(runs: pd.DataFrame) -> Cell:
@@ -492,7 +493,9 @@ def pairs_of(group: Group, solver: str, reference: str) -> Pairs:
         several = tried.groupby("solver")["label"].nunique() > 1
         chosen = [runs["label"].iloc[0] for runs in (a, b) if several[runs["solver"].iloc[0]]]
         notes += [f"{dataset}: {note}"] if note else []
-        notes += [f"{dataset}: {', '.join(chosen)}, the best by validation NLL."] if chosen else []
+        void = any(is_void(rows, TO_Q) for _, rows in tried[tried["solver"].isin((solver, reference))].groupby("label"))
+        among = " of those that no certificate voids" if void else ""
+        notes += [f"{dataset}: {', '.join(chosen)}, the best by validation NLL{among}."] if chosen else []
         notes += [f"{dataset}: {n} of {name} failed: counted in seconds to q alone." for name, n in _failed(a, b)]
         pairs.append(Pair(str(dataset), a, b, target(both)))
     goals = [f"{p.dataset} {nats(p.goal.q)}{'~' if p.goal.unconverged else ''}" for p in pairs if p.goal]
@@ -524,12 +527,12 @@ def _rows_a_step(runs: pd.DataFrame) -> str:
 def best_setting(runs: pd.DataFrame) -> pd.DataFrame:
     """Of several settings of one solver, that with the lowest median best validation NLL.
 
-    One whose validations fail a certificate is taken only where those of all do.
+    One whose validations fail a certificate is taken only where no other ended well.
     """
     if runs["label"].nunique() < 2:
         return runs
-    found = {label: (is_void(rows, TO_Q), _best(rows)) for label, rows in runs.groupby("label")}
-    label = min(found, key=lambda name: (found[name][0], math.isnan(found[name][1]), found[name][1]))
+    found = {label: (_best(rows), is_void(rows, TO_Q)) for label, rows in runs.groupby("label")}
+    label = min(found, key=lambda name: (math.isnan(found[name][0]), *reversed(found[name])))
     return runs[runs["label"] == label]
 
 

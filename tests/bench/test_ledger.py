@@ -60,9 +60,11 @@ def test_why_tells_an_estimate_out_of_bounds_from_an_interval_that_is() -> None:
     assert judge(part(), measured(8.0, 0.9, 9.0)).why == "not >= 10; >= 1, but the interval reaches beyond"
     assert judge(part(), measured(0.5, 0.4, 0.6)).why == "not >= 1"
     assert judge(part(), measured(12.0, 9.0, 14.0)).why == ">= 10, but the interval reaches beyond"
-    undecided = "undecided: the interval reaches to both sides of >= 10"
+    undecided = "undecided: the interval reaches to both sides of >= 10; more seeds would tell"
     assert judge(part(), measured(12.0, 0.9, 14.0)).why == undecided
     assert judge(part(), measured(8.0, 0.9, 14.0)).why == undecided
+    other = replace(measured(8.0, 1.5, 12.0), geometric=Interval(0.5, 0.3, 0.8))
+    assert judge(part(), other).why == f"{undecided}; the geometric mean is 0.5"
     assert judge(part(), measured(12.0)).why == ">= 10; no interval"
 
 

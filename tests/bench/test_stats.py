@@ -162,6 +162,13 @@ def test_interquartile_mean_ratio(gen):
         stats.interquartile_mean_ratio(a, b[:2], gen)
 
 
+def test_of_many_runs_some_pairs_stand_for_all(gen):
+    a, b = np.exp(gen.normal(size=(1, 400))), np.exp(gen.normal(size=(1, 300)))
+    logs = np.log(a[0][:, None] / b[0])
+    found = stats.interquartile_mean_ratio(a, b, gen)
+    assert math.log(found.value) == pytest.approx(trim_mean(logs, 0.25, axis=None), abs=0.15)  # of a spread of 1.4
+
+
 def test_no_order_of_seeds_changes_an_interquartile_mean_ratio(gen):
     """A seed pairs nothing: runs 10, 20, 40 of both are one and the same law, not quotients of 1 each."""
     a, b = np.array([[10.0, 20, 40]] * 4), np.array([[40.0, 10, 20]] * 4)
@@ -305,8 +312,8 @@ def penalised(gen: np.random.Generator, *shape: int, scale: float = 1.0) -> np.n
 MIDDLE = GRID ** math.ceil(norm.ppf(0.5 / 0.8) / math.log(GRID))  # the median of `penalised`
 
 
-SCALES = np.array([[0.25], [0.25], [4.0], [4.0]])  # on two of four problems the median is the larger
-LEVELS = np.array([[1.0], [2.0], [3.0], [4.0]])
+SCALES = np.array([[0.5], [0.8], [1.25], [2.0]])  # on two of four problems the median is the larger
+LEVELS = np.array([[1.0], [3.8], [3.9], [4.0]])
 
 
 def intervals(n: int):
