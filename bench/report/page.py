@@ -23,7 +23,7 @@ WIDEST = 46.0  # rem: what a figure as wide as a paper's text is shown in
 EACH = 3  # pixels a side, of which one is asked for its colour
 WHITE = 250  # levels from which on what a palette makes of white is white again
 HEAVY = 50_000  # bytes of a PNG, above which a picture has no more pixels than a plain screen shows
-REM = 16  # pixels
+REM = 12  # pixels, of the 16 that it has: a picture may be a quarter coarser than the screen
 SCRIPTS = ("statistics", "standing", "document", "charts", "tables", "explore", "start")  # the last calls the others
 
 
