@@ -159,7 +159,8 @@ def test_pictures_have_one_scale_and_heavy_ones_no_more_pixels_than_are_seen(tmp
     noise = np.random.default_rng(0).integers(0, 256, plain.shape, np.uint8)
     assert read(plain) == (pytest.approx(46 * 3.5 / 5.5, abs=0.01), (700, 300))
     width, size = read(noise)
-    assert size == (round(width * 16), round(300 * width * 16 / 700))
+    shown = round(width * page.REM)
+    assert size == (shown, round(300 * shown / 700))
     assert read(np.full((10, 1200, 3), 255, np.uint8)) == (46, (1200, 10))
 
 

@@ -282,7 +282,13 @@ def gaussian_score(problem):
     [
         (Power2007H1(), (225_878, 25_097, 27_886), -7.81, 0.005),
         (MinibooneSmall(), (4_307, 500, 3_648), -37.87, 0.005),
-        pytest.param(BSDS300Redrawn(), (1_000_000, 50_000, 250_000), 96.35, 0.25, marks=pytest.mark.slow),
+        pytest.param(
+            BSDS300Redrawn(patches=(1_000_000, 50_000, 250_000)),
+            (1_000_000, 50_000, 250_000),
+            96.35,
+            0.25,
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_the_gaussian_score_of_real_data(real, dataset, rows, score, tolerance):
