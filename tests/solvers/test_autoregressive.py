@@ -52,7 +52,7 @@ def test_the_loss_is_the_negative_log_likelihood_of_the_batch(rng):
 
 
 def test_an_inverse_with_the_collector_off_leaves_no_tensors_behind(rng):
-    """Its passes' cycles held 11 GB, of 40,000 rows of bsds300_redrawn, until clocks let the collector run."""
+    """Its passes' cycles held over 11 GB of bsds300_redrawn, as clocks keep the collector off."""
     fit = MAF(batch_size=64).start(standard_normal(8), standard_normal(8), rng)
     inverse, z = fit.transport().inverse, standard_normal(8).sample(9000, rng)
     inverse(z)
