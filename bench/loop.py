@@ -355,7 +355,7 @@ class _Loop:
         with Work() as work:
             terms = trial.step()
         evaluations = terms.get("nfe_forward", 0.0) + terms.get("nfe_backward", 0.0)
-        self.tally.flops = work.flops
+        self.tally.flops, self.tally.counted = work.flops, sorted(terms)
         self.tally.flops_per_evaluation = work.flops / evaluations if evaluations else None
         self.tally.warmup_seconds += time.perf_counter() - begin
         return None

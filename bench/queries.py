@@ -419,11 +419,6 @@ def seconds_to_q(problem: Problem) -> Comparison:
     return tables.time_comparison(problem.pair, problem.pair.goal)
 
 
-def unknown(why: str) -> Comparison:
-    """No number of a pair, and why."""
-    return Comparison(np.array([]), np.array([]), note=why)
-
-
 def parameters(problem: Problem) -> Comparison:
     """The smallest size of each that reaches the target: bench.sizes."""
     return sizes.compare(problem.solver, problem.reference, problem.pair.goal)
@@ -436,7 +431,7 @@ def inference(problem: Problem) -> Comparison:
     """
     pair = problem.pair
     if not (pair.both["work_precision"].map(bool) & (pair.both["accurate_rows"] > 0)).all():
-        return unknown("a run has no seconds at equal accuracy")
+        return Comparison.unknown("a run has no seconds at equal accuracy")
     late, floor = (sizes.together(pair.both["solver"][at(pair.both)]) for at in (_never_accurate, _least_is_accurate))
     notes = [f"penalised, as a run of {late} is never within the accuracy"] if late else []
     notes += [f"the least effort tried of {floor} is within the accuracy, and less may be"] if floor else []
@@ -468,7 +463,7 @@ def best_nll(problem: Problem) -> Comparison:
         for runs in (problem.pair.solver, problem.pair.reference)
     )
     if not np.isfinite([*a, *b]).all():
-        return unknown("a run has no finite validation NLL")
+        return Comparison.unknown("a run has no finite validation NLL")
     return Comparison(a, b, tables.is_void(problem.pair.both, tables.TO_Q))
 
 
@@ -482,7 +477,7 @@ def of_all_runs(quantity: Callable[[Problem], Comparison]) -> Callable[[Problem]
 
     def compare(problem: Problem) -> Comparison:
         failed = problem.pair.both[problem.pair.both["status"] != "ok"]
-        return unknown(f"{len(failed)} runs failed") if len(failed) else quantity(problem)
+        return Comparison.unknown(f"{len(failed)} runs failed") if len(failed) else quantity(problem)
 
     return compare
 
@@ -511,7 +506,7 @@ def quantity_of(name: str, evidence: Evidence) -> Callable[[Problem], Comparison
             return Comparison(np.array([]), np.array([]), void=True)
         sides = [(runs, certified(runs, column)) for runs in (pair.solver, pair.reference)]
         if any(len(values) for _, values in sides) and (lost := [why for side in sides if (why := survivors(*side))]):
-            return unknown("; ".join(lost))
+            return Comparison.unknown("; ".join(lost))
         (_, a), (_, b) = sides
         return Comparison(a, b)
 

@@ -54,7 +54,8 @@ COST = {
     "nfe_backward": "function evaluations a step, backward, mean over the run",
     "nfe_forward_max": "the most function evaluations of one forward pass",
     "flops": "FLOPs of matrix products a step, forward and backward: those of one evaluation in the first steps, times "
-    "the mean evaluations a step; those of one of the first steps where the solver counts no evaluations",
+    "the mean evaluations a step; those of one of the first steps where the solver counts no evaluations; none where "
+    "later steps minimise something else",
     "evaluate_seconds": "seconds to evaluate the log-density at evaluate_rows test points, median of the repeats",
     "evaluate_rows": "rows of the test set that were evaluated",
     "test_rows": "rows of the whole test set",

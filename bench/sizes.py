@@ -60,19 +60,19 @@ def compare(solver: pd.DataFrame, reference: pd.DataFrame, goal: Target | None) 
     """
     sides = [(str(runs["solver"].iloc[0]), runs) for runs in (solver, reference)]
     if single := [name for name, runs in sides if runs["parameters"].nunique() < 2]:
-        return _unknown(f"no two sizes of {together(single)}")
+        return Sizes.unknown(f"no two sizes of {together(single)}")
     if goal is None:
-        return _unknown("no target")
+        return Sizes.unknown("no target")
     held = [held_by(runs) for _, runs in sides]
     best = [min((np.median(row).item() for row in sizes.values()), default=math.inf) for sizes in held]
     if short := [name for (name, _), value in zip(sides, best, strict=True) if not value <= goal.q]:
-        return _unknown(f"no certified size of {together(short)} reaches q")
+        return Sizes.unknown(f"no certified size of {together(short)} reaches q")
     search = Search(held[0], held[1], goal.q - max(best))
     found = [size.item() for size in search.found([np.median(row, keepdims=True) for row in search.strata])]
     floor = [name for (name, runs), size in zip(sides, found, strict=True) if size <= runs["parameters"].min()]
     said = f"the smallest tried of {together(floor)} reaches q" if floor else ""
     if len(floor) == len(sides):
-        return _unknown(said)
+        return Sizes.unknown(said)
     seeds = min(len(row) for row in search.strata)
     a, b = (np.full(seeds, size) for size in found)
     return Sizes(a, b, note=said, search=search)
@@ -118,10 +118,6 @@ def _smallest(sizes: Mapping[float, np.ndarray], medians: np.ndarray, q: np.ndar
     reached = medians <= q
     reached[-1] |= ~reached.any(0)
     return np.array(list(sizes))[np.argmax(reached, axis=0)]
-
-
-def _unknown(why: str) -> Sizes:
-    return Sizes(np.array([]), np.array([]), note=why)
 
 
 def together(solvers: Iterable[str]) -> str:

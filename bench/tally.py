@@ -38,13 +38,16 @@ class Tally:
     peak_bytes: int = 0
     flops: int | None = None  # of one of the first steps
     flops_per_evaluation: float | None = None  # in that step
+    counted: list[str] = field(default_factory=list)  # the loss terms of that step
     warmup_seconds: float = 0.0
     validate_seconds: float = 0.0
     wall_seconds: float = 0.0  # of the processes before this one
     ended: str | None = None
 
     def add(self, terms: Mapping[str, float], seconds: float) -> None:
-        """Account for one step."""
+        """Account for one step; one of other loss terms than were counted has another, unknown number of FLOPs."""
+        if sorted(terms) != self.counted:
+            self.flops = self.flops_per_evaluation = None
         if self.steps % self.stride == 0:
             self.durations.append(seconds)
             if len(self.durations) > KEPT:

@@ -16,7 +16,8 @@ class SuiteSweeper(BasicSweeper):
     """The basic sweeper, over each of `products` in turn; `params` belong to all of them.
 
     `suites` names other suites, whose products follow, each with the settings of its suite. A list on the command line
-    replaces those of the suite, and cells that several products name run once.
+    replaces those of the suite, and cells that several products name run once. Raises HydraException where products are
+    written on the command line and a name of theirs beside them, one of which would be lost.
     """
 
     def __init__(
@@ -41,10 +42,17 @@ class SuiteSweeper(BasicSweeper):
             named = [f"{name}={value}" for name, value in {**self.params, **product}.items()]
             own = [word for given in named for word in lenient(given)]  # as on the command line
             overrides = parser.parse_overrides([*own, *arguments])
+            self._refuse_twice(product, [one.get_key_element() for one in overrides[len(own) :]])
             if any(one.get_key_element() == "suite" and one.is_sweep_override() for one in overrides):
                 raise HydraException("suite takes one name: run the suites one after the other")
             jobs.update(dict.fromkeys(tuple(job) for job in self.split_arguments(overrides, None)[0]))
         return [self.launcher.launch(list(jobs), initial_job_idx=0)]
+
+    def _refuse_twice(self, product: Mapping[str, Any], written: Sequence[str]) -> None:
+        assert self.config is not None
+        typed = any(word.startswith("hydra.sweeper.products=") for word in self.config.hydra.overrides.hydra)
+        if typed and (twice := [name for name in written if name in product]):
+            raise HydraException(f"{twice[0]} is in hydra.sweeper.products and beside it: write it once")
 
 
 def products_of(suite: str) -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ class OTFlowWarm(OTFlow):
     warm_steps: int = 300
     warm_rows: int = 256
 
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         if self.warm_steps < 0 or self.warm_rows < 1:

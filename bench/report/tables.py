@@ -12,6 +12,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import chain
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -461,6 +462,11 @@ class Comparison:
     void: bool = False
     mark: str = ""
     note: str = ""
+
+    @classmethod
+    def unknown(cls, why: str) -> Self:
+        """No number of a pair, and why."""
+        return cls(np.array([]), np.array([]), note=why)
 
     @property
     def known(self) -> bool:

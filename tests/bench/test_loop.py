@@ -147,6 +147,17 @@ def test_the_flops_of_a_step_follow_its_evaluations(monkeypatch: pytest.MonkeyPa
     assert solve(Decay(), steps=9).tally.cost()["flops"] == 8, "no evaluations are counted: those of one step"
 
 
+def test_the_flops_of_steps_of_another_kind_are_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
+    def step(self: DecayFit) -> dict[str, float]:
+        self.steps += 1
+        torch.mm(torch.ones(1, 2), torch.ones(2, 2))
+        return {"loss": 1.0, "misfit" if self.steps < 5 else "nll": 1.0}
+
+    monkeypatch.setattr(DecayFit, "step", step)
+    assert solve(Decay(), steps=4).tally.cost()["flops"] == 8
+    assert solve(Decay(), steps=5).tally.cost()["flops"] is None
+
+
 def test_a_solver_without_a_density_ends_with_its_last_state() -> None:
     outcome = solve(Decay(mode="implicit"), steps=9)
     assert outcome.status == "ok"

@@ -23,8 +23,8 @@ CONF = Path(__file__).parents[2] / "bench" / "conf"
 FLOWS = ("otflow", "ffjord", "rnode")
 
 
-def jobs_of(arguments: list[str], **suite: Any) -> list[str]:
-    """The jobs that a sweep of `suite` launches, each as one string."""
+def jobs_of(arguments: list[str], typed: tuple[str, ...] = (), **suite: Any) -> list[str]:
+    """The jobs that a sweep of `suite` launches, each as one string; `typed` are overrides of Hydra's own."""
     launched: list[Any] = []
     with initialize_config_dir(str(CONF), version_base="1.3"):
         from hydra_plugins.suites import SuiteSweeper  # Hydra makes the base class anew when it looks for plugins
@@ -32,6 +32,7 @@ def jobs_of(arguments: list[str], **suite: Any) -> list[str]:
         sweeper = SuiteSweeper(**suite)
         loader = GlobalHydra.instance().hydra.config_loader  # type: ignore[union-attr]
         sweeper.hydra_context = SimpleNamespace(config_loader=loader)  # type: ignore[assignment]
+        sweeper.config = OmegaConf.create({"hydra": {"overrides": {"hydra": list(typed)}}})
         sweeper.launcher = SimpleNamespace(launch=lambda jobs, initial_job_idx: launched.extend(jobs))  # type: ignore[assignment]
         sweeper.sweep(arguments)
     return [" ".join(job) for job in launched]
@@ -51,6 +52,14 @@ def test_products_run_one_after_the_other() -> None:
 def test_the_command_line_replaces_lists_and_no_cell_runs_twice() -> None:
     products = [{"solver": "otflow,ffjord", "seed": "0,1"}, {"solver": "moments", "seed": 0}]
     assert jobs_of(["solver=moments"], products=products) == ["solver=moments seed=0", "solver=moments seed=1"]
+
+
+def test_a_name_in_products_of_the_command_line_and_beside_them_is_refused() -> None:
+    typed = ("hydra.sweeper.products=[{dataset:moons,seed:0}]",)
+    products = [{"dataset": "moons", "seed": 0}]
+    assert jobs_of(["budget.steps=3"], typed, products=products) == ["dataset=moons seed=0 budget.steps=3"]
+    with pytest.raises(HydraException, match="dataset is in"):
+        jobs_of(["dataset=circles"], typed, products=products)
 
 
 def test_without_products_it_is_the_basic_sweeper() -> None:
