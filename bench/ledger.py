@@ -6,11 +6,13 @@ counts as reproduced. The verdict on a part, where `value` is the estimate and `
     not measurable here   there are no records for it, or fewer seeds or problems than the part asks for, or value is
                           no finite number, or what was measured is undecided: see below
     reproduced            value and interval lie within the bounds `reproduced`
-    partly                value and interval lie within the wider bounds `partly`, and so does the geometric mean where
-                          value is an arithmetic one of ratios, which may be above 1 for a over b and b over a at once
+    partly                value and interval lie within the wider bounds `partly`
     not reproduced        the interval, or the value that has none, lies outside of `reproduced`
 
-Undecided is an interval that reaches into `reproduced` and beyond, and is not partly: it excludes neither.
+Undecided is an interval that reaches into `reproduced` and beyond, and is not partly: it excludes neither. An interval
+has no end where what was measured is a bound. Where value is an arithmetic mean of ratios, which may be above 1 for a
+over b and b over a at once, the geometric one must lie within the wider bounds too: reproduced is partly without it,
+and partly is not reproduced.
 
 A claim is reproduced where all its parts are, not reproduced where none of those measured is even partly, not
 measurable here where no part was measured, and else partly. Imports no torch.
@@ -96,6 +98,9 @@ class Part:
     published_hardware: str = ""
 
     def __post_init__(self) -> None:
+        for name in ("quantity", "published", "command", "published_hardware"):
+            if not isinstance(getattr(self, name), str):
+                raise ValueError(f"{name} must be text, in quotes where it is a number, not {getattr(self, name)!r}")
         if isinstance(self.published_on, str) or not all(isinstance(name, str) for name in self.published_on):
             raise ValueError(f"published_on must be a list of problems, not {self.published_on!r}")
         for name in ("seeds", "problems"):
@@ -122,7 +127,8 @@ class Measured:
     """What records say: the estimate, from how many runs, the least seeds of a problem, which problems, where.
 
     `threads` are those that the runs had, as text; empty where nothing tells. `geometric` is the geometric mean of
-    ratios whose arithmetic mean the estimate is; None where it is another.
+    ratios whose arithmetic mean the estimate is; None where it is another. `above` where the truth may be any amount
+    greater than what was measured, which is a bound, `below` where it may be less.
     """
 
     interval: Interval
@@ -133,6 +139,21 @@ class Measured:
     notes: tuple[str, ...] = ()
     threads: str = ""
     geometric: Interval | None = None
+    above: bool = False
+    below: bool = False
+
+    @property
+    def reach(self) -> Interval:
+        """The estimate with its interval, without an end where it is a bound."""
+        return self._opened(self.interval)
+
+    @property
+    def geometric_reach(self) -> Interval | None:
+        return None if self.geometric is None else self._opened(self.geometric)
+
+    def _opened(self, found: Interval) -> Interval:
+        low = -math.inf if self.below else found.low
+        return Interval(found.value, low, math.inf if self.above else found.high)
 
     @property
     def hardware(self) -> str:
@@ -221,7 +242,7 @@ def _fields(kind: type, given: Any, *never: str) -> dict[str, Any]:
 
 def judge(part: Part, measured: Measured) -> Finding:
     """The verdict on what was measured."""
-    value, low, high = measured.interval
+    value, low, high = measured.reach
     if not math.isfinite(value):
         return Finding(part, NOT_MEASURABLE, f"the estimate is {value}, no finite number", measured)
     lacking = []
@@ -232,6 +253,8 @@ def judge(part: Part, measured: Measured) -> Finding:
     if lacking:
         return Finding(part, NOT_MEASURABLE, f"only {' and '.join(lacking)}", measured)
     if part.reproduced.hold(value, low, high):
+        if not _geometric_holds(part, measured):
+            return Finding(part, PARTLY, f"{part.reproduced}, but the geometric mean is not {_widest(part)}", measured)
         alone = "; no interval" if math.isnan(low) else ""
         return Finding(part, REPRODUCED, f"{part.reproduced}{alone}", measured)
     if _partly(part, measured):
@@ -244,23 +267,34 @@ def judge(part: Part, measured: Measured) -> Finding:
 
 
 def _partly(part: Part, measured: Measured) -> bool:
-    means = (measured.interval, measured.geometric)
-    return part.partly is not None and all(part.partly.hold(*found) for found in means if found is not None)
+    return part.partly is not None and part.partly.hold(*measured.reach) and _geometric_holds(part, measured)
+
+
+def _geometric_holds(part: Part, measured: Measured) -> bool:
+    """Whether the geometric mean beside an arithmetic one lies within the wider bounds; true where there is none."""
+    found = measured.geometric_reach
+    return found is None or _widest(part).hold(*found)
+
+
+def _widest(part: Part) -> Bounds:
+    return part.partly or part.reproduced
 
 
 def _undecided(part: Part, measured: Measured) -> str:
     """Which bounds the interval reaches to both sides of, and what the geometric mean has against an arithmetic one."""
-    why = f"undecided: the interval reaches to both sides of {part.reproduced}; more seeds would tell"
-    if measured.geometric is None or (part.partly or part.reproduced).hold(measured.geometric.value):
+    would_tell = "smaller sizes" if measured.above or measured.below else "more seeds"
+    why = f"undecided: the interval reaches to both sides of {part.reproduced}; {would_tell} would tell"
+    if measured.geometric is None or _widest(part).hold(measured.geometric.value):
         return why
     return f"{why}; the geometric mean is {measured.geometric.value:.3g}"
 
 
 def _not_reproduced(part: Part, measured: Measured) -> str:
     """Which bounds do not hold; of an arithmetic mean within the wider ones, that the geometric one is not."""
-    widest = part.partly or part.reproduced
+    widest = _widest(part)
     if not widest.hold(measured.interval.value):
         return f"not {widest}"
     if measured.geometric is None or widest.hold(measured.geometric.value):
-        return f"not {part.reproduced}; {widest}, but the interval reaches beyond"
+        reaches = "it is a bound" if measured.above or measured.below else "the interval reaches beyond"
+        return f"not {part.reproduced}; {widest}, but {reaches}"
     return f"not {part.reproduced}, nor is the geometric mean, {measured.geometric.value:.3g}, {widest}"

@@ -33,7 +33,7 @@ TIMED = (*TRAINED, "inference", "estimated_inference", "density", "samples")
 TO_TARGET = ("seconds_to_q", "parameters_at_q")  # what the target q decides
 BUDGETED = (*TIMED, "parameters_at_q", "best_nll")  # compared within one environment: how far seconds of training get
 EIGHTH = 0.125  # bench.accuracy.EFFORTS[0], which would bring torch along
-BY_HAND = "no equal tuning budget: settings are the authors' or by hand"
+BY_HAND = "no equal tuning budget: settings are the authors', by hand, or of searches that others did not have"
 
 Arrays = Sequence[np.ndarray]
 Setting = Mapping[str, Any]
@@ -222,14 +222,20 @@ def from_runs(
 
 
 def of_one_protocol(runs: pd.DataFrame) -> pd.DataFrame:
-    """Of the budgets and protocols of a problem that with the most seeds, and of those the longest."""
+    """Of the budgets and protocols of a problem the one which `rank` puts first."""
     each = [same for _, same in runs.groupby(list(lint.WITHIN))]
-    return max(each, key=lambda same: (same["seed"].nunique(), longest(same)))
+    return max(each, key=lambda same: rank(same, same["seed"].nunique()))
 
 
-def longest(runs: pd.DataFrame) -> float:
-    """The seconds that runs of one budget have at most: no end where it has none, as of a schedule's steps."""
-    return float(np.nan_to_num(runs["budget_seconds"].max(), nan=math.inf))
+def rank(runs: pd.DataFrame, seeds: int) -> tuple[int, int, float, int]:
+    """What ranks the runs of one budget and protocol: enough seeds, a later version of the problem, seconds, seeds.
+
+    The seconds are those of the budget, or of the longest run where it has none, as of a schedule's steps.
+    """
+    version = json.loads(runs["protocol"].iloc[0])["dataset"].get("version", 0)
+    budget = runs["budget_seconds"].max()
+    seconds = runs["fit_seconds"].max() if math.isnan(budget) else budget
+    return min(seeds, tables.MIN_SEEDS), version, float(np.nan_to_num(seconds)), seeds
 
 
 def a_run_each(runs: pd.DataFrame) -> pd.DataFrame:
@@ -279,7 +285,7 @@ class Compare:
         if not used:
             both = f"{self.solver} and {self.over} both have {_words(self.of)}"
             raise Missing(f"no problem on which {both}{_in_brackets(notes)}")
-        told = [*MACHINE, "threads", "solver", "dataset", "reason", "noisy", "tuning"]
+        told = [*MACHINE, "threads", "solver", "dataset", "reason", "noisy", "tuning", "parameters"]
         among = [p for p in pairs if p.pair.dataset in used]
         runs = pd.concat([p.pair.both[told] for p in among])
         late = [name for name, c in used.items() if c.mark]
@@ -289,11 +295,14 @@ class Compare:
         open_ended = [p.pair.dataset for p in among if p.pair.goal and p.pair.goal.unconverged]
         notes += [f"q is not converged on {', '.join(open_ended)}"] if self.of in TO_TARGET and open_ended else []
         notes += [] if self.of in BUDGETED else ended_unlike(runs)
+        notes += weights(runs) if self.of in BUDGETED and self.of != "parameters_at_q" else []
         noisy = sorted(runs[runs["noisy"]]["dataset"].unique()) if self.of in TIMED else []
         notes += [f"do not quote: others used the processor ({', '.join(noisy)})"] if noisy else []
         notes += [BY_HAND] if self.solver != self.over and (runs["tuning"] == "none").any() else []
         found = from_runs(self._mean(used.values(), self.mean), [c.seeds for c in used.values()], used, runs, notes)
-        return replace(found, runs=self._tried(among), geometric=self._geometric(used.values()))
+        above, below = (any(getattr(c, end, False) for c in used.values()) for end in ("above", "below"))
+        geometric = self._geometric(used.values())
+        return replace(found, runs=self._tried(among), geometric=geometric, above=above, below=below)
 
     def _mean(self, compared: Iterable[Comparison], mean: str) -> Interval:
         """`mean` over the problems, with an interval where each has MIN_SEEDS seeds."""
@@ -345,7 +354,7 @@ class Compare:
         runs = evidence.runs([self.solver, self.over], self.datasets)
         grouped = [part for _, part in runs.groupby(list(lint.ENVIRONMENT))] if self.of in BUDGETED else [runs]
         found = [self._pairs(part) for part in grouped]
-        best = max(found, key=lambda pairs: (len(pairs), sum(len(p.pair.both) for p in pairs)))
+        best = max(found, key=_evidence)
         if not best:
             raise Missing(f"no problem that both {_named(self.solver, self.setting)} and "
                           f"{_named(self.over, self.over_setting)} were run on in one environment")  # fmt: skip
@@ -356,15 +365,14 @@ class Compare:
         return [pair for pair in found if pair is not None]
 
     def _pair(self, dataset: str, part: pd.DataFrame) -> "Problem | None":
-        """Of the budgets and protocols the one with the most seeds that both have, and of those the longest."""
+        """Of the budgets, protocols and tuning budgets that both have, the one which `rank` puts first."""
         found = []
         for _, same in part.groupby(list(lint.WITHIN)):
-            a, b = chosen(same, self.solver, self.setting), chosen(same, self.over, self.over_setting)
-            if len(a) and len(b):
-                best = tables.best_setting(a), tables.best_setting(b)
-                shared = set(best[0]["seed"]) & set(best[1]["seed"])
-                rank = len(shared), longest(same)
-                found.append((rank, Problem(_pair(dataset, *best), a, b)))
+            both = chosen(same, self.solver, self.setting), chosen(same, self.over, self.over_setting)
+            for a, b in tuned_alike(*both):
+                pair = _pair(dataset, best_setting(a), best_setting(b))
+                shared = set(pair.solver["seed"]) & set(pair.reference["seed"])
+                found.append((rank(pd.concat([a, b]), len(shared)), Problem(pair, a, b)))
         if not found:
             return None
         problem = max(found, key=lambda one: one[0])[1]
@@ -391,6 +399,38 @@ def chosen(runs: pd.DataFrame, solver: str, setting: Setting) -> pd.DataFrame:
     """The runs of a solver that have the values which `setting` names."""
     part = runs[runs["solver"] == solver]
     return part[np.array([all(own.get(n) == v for n, v in setting.items()) for own in part["fields"]], bool)]
+
+
+def tuned_alike(a: pd.DataFrame, b: pd.DataFrame) -> Iterator[tuple[pd.DataFrame, pd.DataFrame]]:
+    """The runs of two solvers, apart by the tuning budgets that both had; all of them where they share none."""
+    if a.empty or b.empty:
+        return
+    shared = sorted(set(a["tuning"]) & set(b["tuning"]))
+    yield from ((a[a["tuning"] == budget], b[b["tuning"] == budget]) for budget in shared)
+    if not shared:
+        yield a, b
+
+
+def best_setting(runs: pd.DataFrame) -> pd.DataFrame:
+    """tables.best_setting of one solver on one problem. Raises Refused where nothing tells which that is."""
+    if runs["label"].nunique() > 1 and not any(np.isfinite(curve.best) for curve in tables.validations(runs)):
+        title = f"{runs['solver'].iloc[0]} on {runs['dataset'].iloc[0]}"
+        raise Refused(f"{title} has several settings and no validation NLL to choose one by: give records= of one")
+    return tables.best_setting(runs)
+
+
+def weights(runs: pd.DataFrame) -> list[str]:
+    """A note of the sizes that were compared, over problems: "weights: ffjord 9,224, otflow 365 to 1,229"."""
+    found = runs.groupby("solver")["parameters"].agg(["min", "max"]).dropna()
+    spans = {name: dict.fromkeys(f"{end:,.0f}" for end in found.loc[name]) for name in found.index}
+    told = [f"{name} {' to '.join(span)}" for name, span in spans.items()]
+    return [f"weights: {', '.join(told)}"] if told else []
+
+
+def _evidence(pairs: "Sequence[Problem]") -> tuple[int, int, int]:
+    """What ranks an environment: problems with enough seeds, problems, runs."""
+    seeds = [p.pair.both.groupby("solver")["seed"].nunique().min() for p in pairs]
+    return sum(n >= tables.MIN_SEEDS for n in seeds), len(pairs), sum(len(p.pair.both) for p in pairs)
 
 
 def _named(solver: str, setting: Setting) -> str:
@@ -534,7 +574,7 @@ def _best(runs: pd.DataFrame, column: str) -> tuple[pd.DataFrame, np.ndarray, st
     And why they do not count, where not all of its runs have one. Settings that nobody measured the number of are left
     out; there are others.
     """
-    best = a_run_each(tables.best_setting(of_one_protocol(runs[runs["cell"].isin(_measured(runs, column)["cell"])])))
+    best = a_run_each(best_setting(of_one_protocol(runs[runs["cell"].isin(_measured(runs, column)["cell"])])))
     values = certified(best, column)
     return best, values, survivors(best, values)
 
@@ -737,20 +777,44 @@ class GradientError:
 KINDS: dict[str, type[Any]] = {kind.kind: kind for kind in (Compare, Value, Beside, Trace, GradientError)}
 
 
-def built(given: Mapping[str, Any]) -> Query:
-    """The query that is written as `given`. Raises ClaimError."""
-    plain = {str(name): value for name, value in given.items()}
+def _is_word(given: Any) -> bool:
+    return isinstance(given, str)
+
+
+def _are_words(given: Any) -> bool:
+    return given is None or (isinstance(given, list) and all(map(_is_word, given)))
+
+
+def _is_mapping(given: Any) -> bool:
+    return isinstance(given, Mapping)
+
+
+MUST_BE: dict[str, tuple[Callable[[Any], bool], str]] = {  # a query's fields, read from a file
+    **dict.fromkeys(
+        ("of", "solver", "over", "mean", "worst", "family", "table", "experiment", "column"), (_is_word, "a word")
+    ),
+    **dict.fromkeys(("magnitude", "deviation"), (lambda given: isinstance(given, bool), "true or false")),
+    **dict.fromkeys(("setting", "over_setting"), (_is_mapping, "settings and values, as in {adjoint: true}")),
+    "methods": (_is_mapping, "solvers and methods, as in {enot: ENOT}"),
+    "datasets": (_are_words, "a list of problems"),
+    "error": (record.finite, "a number"),
+}
+
+
+def built(written: Mapping[str, Any]) -> Query:
+    """The query that is `written` as data. Raises ClaimError."""
+    plain = {str(name): value for name, value in written.items()}
     kind = KINDS.get(str(plain.pop("kind", None)))
     if kind is None:
-        raise ClaimError(f"no query {given.get('kind')!r}: choose from {', '.join(KINDS)}")
+        raise ClaimError(f"no query {written.get('kind')!r}: choose from {', '.join(KINDS)}")
     names = [f.name for f in fields(kind)]
     if wrong := [name for name in plain if name not in names]:
         raise ClaimError(f"the query {kind.kind} has no {', '.join(wrong)}: choose from {', '.join(names)}")
     if lacking := [f.name for f in fields(kind) if f.default is f.default_factory is MISSING and f.name not in plain]:
         raise ClaimError(f"the query {kind.kind} lacks {', '.join(lacking)}")
-    for name in {"setting", "over_setting"} & plain.keys():
-        if not isinstance(plain[name], Mapping):
-            raise ClaimError(f"{name} must give settings and values, as in {{adjoint: true}}, not {plain[name]!r}")
+    for name, given in plain.items():
+        if name in MUST_BE and not MUST_BE[name][0](given):
+            raise ClaimError(f"{name} must be {MUST_BE[name][1]}, not {given!r}")
     try:
         made: Query = kind(**plain)
     except (ValueError, TypeError) as error:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from bench import stats
 from bench.report import tables
+from bench.report.frame import latest
 from bench.report.tables import Comparison, Target
 from bench.stats import Interval
 
@@ -47,51 +48,61 @@ class Search:
 
 @dataclass(frozen=True)
 class Sizes(Comparison):
-    """The sizes found on a problem, and the search that found them; none where nothing could be."""
+    """The sizes found on a problem, and the search that found them; none where nothing could be.
+
+    `above` where the quotient may be greater than theirs, as the reference's smallest size reaches the target and
+    smaller ones might; `below` where it may be less.
+    """
 
     search: Search | None = None
+    above: bool = False
+    below: bool = False
 
 
 def compare(solver: pd.DataFrame, reference: pd.DataFrame, goal: Target | None) -> Sizes:
     """The smallest size of each that reaches q, of all runs of two solvers on a problem.
 
-    Unknown where a solver was run in one size, as nothing was searched, and where the smallest of both reaches the
-    target: smaller ones might have, and the quotient may lie on either side. Where that of one does, it is noted.
+    Unknown where a solver has one certified size, as nothing was searched, and where the smallest of both reaches the
+    target: smaller ones might have, and the quotient may lie on either side. Where that of one does, it is a bound.
     """
-    sides = [(str(runs["solver"].iloc[0]), runs) for runs in (solver, reference)]
-    if single := [name for name, runs in sides if runs["parameters"].nunique() < 2]:
-        return Sizes.unknown(f"no two sizes of {together(single)}")
+    names = [str(runs["solver"].iloc[0]) for runs in (solver, reference)]
+    held = [held_by(runs) for runs in (solver, reference)]
+    if single := [name for name, sizes in zip(names, held, strict=True) if len(sizes) < 2]:
+        return Sizes.unknown(f"no two certified sizes of {together(single)}")
     if goal is None:
         return Sizes.unknown("no target")
-    held = [held_by(runs) for _, runs in sides]
-    best = [min((np.median(row).item() for row in sizes.values()), default=math.inf) for sizes in held]
-    if short := [name for (name, _), value in zip(sides, best, strict=True) if not value <= goal.q]:
+    best = [min(np.median(row).item() for row in sizes.values()) for sizes in held]
+    if short := [name for name, value in zip(names, best, strict=True) if not value <= goal.q]:
         return Sizes.unknown(f"no certified size of {together(short)} reaches q")
     search = Search(held[0], held[1], goal.q - max(best))
     found = [size.item() for size in search.found([np.median(row, keepdims=True) for row in search.strata])]
-    floor = [name for (name, runs), size in zip(sides, found, strict=True) if size <= runs["parameters"].min()]
-    said = f"the smallest tried of {together(floor)} reaches q" if floor else ""
-    if len(floor) == len(sides):
+    below, above = (size <= min(sizes) for size, sizes in zip(found, held, strict=True))
+    floor = [name for name, least in zip(names, (below, above), strict=True) if least]
+    said = f"the smallest tried of {together(floor)} reaches q, and less might" if floor else ""
+    if below and above:
         return Sizes.unknown(said)
     seeds = min(len(row) for row in search.strata)
     a, b = (np.full(seeds, size) for size in found)
-    return Sizes(a, b, note=said, search=search)
+    return Sizes(a, b, note=said, search=search, above=above, below=below)
 
 
 def held_by(runs: pd.DataFrame) -> dict[float, np.ndarray]:
     """Parameters -> the NLL that each run held, (seeds,), the smallest first; inf of a run that failed or held none.
 
     Without the settings whose validations are not certified, and those of which no run ended well: no record has their
-    parameters. Of two settings of one size the better counts.
+    parameters. Of two settings of one size the better counts, and none of fewer than tables.MIN_SEEDS seeds where
+    others have them.
     """
+    settings = [rows for _, rows in latest(runs).groupby("label") if rows["parameters"].notna().any()]
+    sound = [rows for rows in settings if not tables.is_void(rows, tables.TO_Q)]
+    least = min(tables.MIN_SEEDS, max((len(rows) for rows in sound), default=0))
     found: dict[float, np.ndarray] = {}
-    for _, rows in runs.groupby("label"):
-        if rows["parameters"].notna().any() and not tables.is_void(rows, tables.TO_Q):
-            levels = [curve.stairs.levels for curve in tables.validations(rows)]
-            held = np.array([own[-1] if len(own) else math.inf for own in levels])
-            size = float(rows["parameters"].max())
-            if size not in found or np.median(held) < np.median(found[size]):
-                found[size] = held
+    for rows in sound:
+        levels = [curve.stairs.levels for curve in tables.validations(rows)]
+        held = np.array([own[-1] if len(own) else math.inf for own in levels])
+        size = float(rows["parameters"].max())
+        if len(rows) >= least and (size not in found or np.median(held) < np.median(found[size])):
+            found[size] = held
     return {size: found[size] for size in sorted(found)}
 
 

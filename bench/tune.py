@@ -49,7 +49,7 @@ OWN = {
     "solver": "", "dataset": "8gaussians", "trials": "0", "seconds": "0", "seed": "0", "results": "results/tune",
     "write": "", "plan": "false",
 }  # fmt: skip
-REFUSED = ("budget.seconds", "tuning.", "suite", "solver._target_")  # what a search sets itself
+REFUSED = ("budget.", "tuning.", "suite", "solver._target_")  # what a search sets itself
 JUDGING_SECONDS = 10  # of a trial, whose test metrics nobody needs
 SEEDS = 3  # of the command for the best
 
@@ -104,17 +104,27 @@ class Trial:
 
     @property
     def nll(self) -> float:
-        """The lowest validation NLL; infinity where the run did not end with a finite validated transport."""
+        """The lowest validation NLL; infinity where the run did not end with a finite validated transport, or void."""
         from bench.report.frame import curve
 
-        if self.record is None or self.record["status"] != "ok":
+        if self.record is None or self.record["status"] != "ok" or self.failed:
             return math.inf
         best = curve(self.record["trace"]).best
         return best if math.isfinite(best) else math.inf
 
     @property
+    def failed(self) -> list[str]:
+        """The certificates that failed of those which validations stand on."""
+        from bench.report.tables import TO_Q
+
+        certificates = {} if self.record is None else self.record["certificates"]
+        return [name for name in TO_Q if name in certificates and certificates[name]["ok"] is False]
+
+    @property
     def status(self) -> str:
-        return "no record" if self.record is None else str(self.record["status"])
+        if self.record is None:
+            return "no record"
+        return f"{self.record['status']}, but for {', '.join(self.failed)}" if self.failed else self.record["status"]
 
 
 def main(arguments: Sequence[str]) -> int:

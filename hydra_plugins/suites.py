@@ -42,7 +42,7 @@ class SuiteSweeper(BasicSweeper):
             named = [f"{name}={value}" for name, value in {**self.params, **product}.items()]
             own = [word for given in named for word in lenient(given)]  # as on the command line
             overrides = parser.parse_overrides([*own, *arguments])
-            self._refuse_twice(product, [one.get_key_element() for one in overrides[len(own) :]])
+            self._refuse_twice(product, [one.key_or_group for one in overrides[len(own) :]])
             if any(one.get_key_element() == "suite" and one.is_sweep_override() for one in overrides):
                 raise HydraException("suite takes one name: run the suites one after the other")
             jobs.update(dict.fromkeys(tuple(job) for job in self.split_arguments(overrides, None)[0]))
@@ -50,8 +50,9 @@ class SuiteSweeper(BasicSweeper):
 
     def _refuse_twice(self, product: Mapping[str, Any], written: Sequence[str]) -> None:
         assert self.config is not None
-        typed = any(word.startswith("hydra.sweeper.products=") for word in self.config.hydra.overrides.hydra)
-        if typed and (twice := [name for name in written if name in product]):
+        hydras = [word.lstrip("+").partition("=")[0] for word in self.config.hydra.overrides.hydra]
+        names = {name.lstrip("+") for name in product}
+        if "hydra.sweeper.products" in hydras and (twice := [name for name in written if name in names]):
             raise HydraException(f"{twice[0]} is in hydra.sweeper.products and beside it: write it once")
 
 

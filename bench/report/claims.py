@@ -128,18 +128,22 @@ def headlines(evidence: Evidence) -> list[Table]:
     """OT-Flow's headline against each opponent by each mean, and the published one; nothing where there is none."""
     evidence = replace(evidence, seeds=MIN_SEEDS)
     rows: list[tuple[str, list[Cell]]] = []
+    notes = []
     for of, (name, published) in HEADLINE.items():
         for solver, title in OPPONENTS.items():
-            if (cells := _measured(of, solver, evidence)) is not None:
+            if (found := _measured(of, solver, evidence)) is not None:
+                cells, owed = found
                 rows.append((f"{name}, {title}", cells))
+                notes += [f"{name}, {title}: {'; '.join(owed)}."] if owed else []
             rows += _published(published, title)
     if not any(not cells[0].quoted for _, cells in rows):
         return []
     title, columns = "The headline by mean and opponent", [*COLUMNS, "problems"]
-    return [Table("headline", title, "opponent / OT-Flow", columns, rows, (), HEADLINE_LEGEND)]
+    return [Table("headline", title, "opponent / OT-Flow", columns, rows, notes, HEADLINE_LEGEND)]
 
 
-def _measured(of: str, solver: str, evidence: Evidence) -> list[Cell] | None:
+def _measured(of: str, solver: str, evidence: Evidence) -> tuple[list[Cell], Sequence[str]] | None:
+    """The cells of a row and the notes that it owes; None where nothing was measured."""
     try:
         found = {mean: Compare(of, solver, "otflow", mean).measure(evidence) for mean in COLUMNS}
     except (Missing, Refused):
@@ -147,7 +151,8 @@ def _measured(of: str, solver: str, evidence: Evidence) -> list[Cell] | None:
     several = found["geometric"]
     marks = "*" if any("penalised" in note for note in several.notes) else ""
     cells = [Cell(_text(one.interval) + marks, *one.interval) for one in found.values()]
-    return [*cells, Cell(f"{len(several.problems)}: {', '.join(several.problems)}")]
+    whose = f"{len(several.problems)}, {_counted(several.seeds, 'seed')}: {', '.join(several.problems)}"
+    return [*cells, Cell(whose)], several.notes
 
 
 def _published(quantity: str, opponent: str, path: Path = PUBLISHED) -> list[tuple[str, list[Cell]]]:

@@ -4,7 +4,7 @@ cost against its regularisation. And what the upwind scheme makes of a control, 
 
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +15,7 @@ import pandas as pd
 
 from bench.record import finite
 from bench.report import lint
-from bench.report.frame import canonical, clean
+from bench.report.frame import clean, latest
 from bench.report.lint import Group
 from bench.report.render import NOTHING, Cell, Table
 from bench.report.tables import significant
@@ -112,7 +112,7 @@ def regularisation(group: Group, dataset: str) -> Table:
     known = here[(here["solver"] == SIMPLEX) & (here["status"] == "ok") & (here["cost_estimate"] > 0)]
     exact = {_sample(run): run for _, run in _with(_of_samples, known).iterrows()}
     entropic = _with(_entropic, here[here["solver"] == ENTROPIC])
-    runs = _newest(run for _, run in entropic.iterrows() if _sample(run) in exact)
+    runs = [run for _, run in latest(entropic).iterrows() if _sample(run) in exact]
     rows: list[tuple[str, Sequence[Cell]]] = []
     silent = []
     several = len({run["dtype"] for run in runs}) > 1
@@ -131,16 +131,6 @@ def regularisation(group: Group, dataset: str) -> Table:
     columns = ["cost", "off the exact\ncost %", "fails", "seconds"]
     made = Table(f"{dataset}_reg{group.suffix}", title, "backend, reg", columns, rows, notes, ENTROPIC_LEGEND)
     return lint.admitted(group, made, here) if rows else made
-
-
-def _newest(runs: "Iterable[pd.Series]") -> "list[pd.Series]":
-    """Of runs that differ in nothing but the version of the solver, the last version's."""
-    found: dict[str, pd.Series] = {}
-    for run in sorted(runs, key=lambda run: run["fields"].get("version", 0)):
-        found[
-            canonical([run["seed"], run["dtype"], {name: v for name, v in run["fields"].items() if name != "version"}])
-        ] = run
-    return list(found.values())
 
 
 def _sample(run: "pd.Series") -> tuple[int, int, str]:

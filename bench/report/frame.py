@@ -133,6 +133,13 @@ def by_reference(labels: Iterable[str], reference: str) -> list[str]:
     return sorted(solver, key=lambda label: (solver[label] == BASELINE, solver[label] != reference, label))
 
 
+def latest(runs: pd.DataFrame) -> pd.DataFrame:
+    """`runs` of one solver without those of a version of it of whose settings there is a later one."""
+    version = runs["fields"].map(lambda own: own.get("version", 0))
+    setting = runs["fields"].map(lambda own: canonical({name: own[name] for name in own if name != "version"}))
+    return runs[version == version.groupby(setting).transform("max")]
+
+
 def _row(one: Record, folder: Path) -> dict[str, Any]:
     config, env = one["config"], one["env"]
     cell = canonical({name: part for name, part in config.items() if name != "seed"})

@@ -3,6 +3,7 @@
 Likelihoods on other test rows are not comparable; their order and differences may be.
 """
 
+import math
 from collections.abc import Collection, Mapping
 
 from bench.report import lint, published, tables
@@ -34,7 +35,10 @@ def table(group: Group, dataset: str) -> Table:
     order = sorted(ours, key=lambda solver: ours[solver].value) if len(theirs) > 1 else []
     columns = [ours, _behind(ours, theirs), theirs, _behind(theirs, theirs)]
     rows = [(solver, [column.get(solver, NOTHING) for column in columns]) for solver in order]
-    notes = [*sources, *[f"{solver}: no sound NLL." for solver in cells if solver not in ours]]
+    notes = [*tables.ranking(group, part)[1], *sources]
+    notes += [f"{solver}: no sound NLL." for solver in cells if solver not in ours]
+    error = part["nll_stderr"].median()
+    notes += [] if math.isnan(error) else [f"Standard error of an NLL over the test rows: {error:.2g} nats."]
     title = f"{dataset}: order and gaps beside those of {published.KIN[dataset]}"
     return lint.admitted(group, Table(f"{dataset}_gaps{group.suffix}", title, "solver", COLUMNS, rows, notes, LEGEND))
 

@@ -16,6 +16,7 @@ from bench.report.frame import Curve, by_reference
 from bench.report.labels import name_lines
 from bench.report.lint import Group
 from bench.report.styles import VOID, style
+from bench.report.tables import Target
 
 FLOOR = 0.01  # nat: half of the tolerance in q, below which curves are not told apart
 THIN = 20  # so many runs of a solver at most are drawn each by itself
@@ -36,7 +37,8 @@ def figures(group: Group, reference: str) -> Iterator[Drawn]:
         layout="constrained",
     )
     for axis, name in zip(axes.flat, datasets, strict=False):
-        _panel(axis, group.frame[group.frame["dataset"] == name], reference)
+        part = group.frame[group.frame["dataset"] == name]
+        _panel(axis, part, tables.target(tables.rivals(part, group.allowed)), reference)
         axis.set_title(str(name), parse_math=False)
     for axis in list(axes.flat)[len(datasets) :]:
         axis.set_visible(False)
@@ -55,13 +57,13 @@ def _curves(part: pd.DataFrame) -> list[Curve]:
     return [c for c in part["curve"] if math.isfinite(c.best)]
 
 
-def _panel(axis: Axes, part: pd.DataFrame, reference: str) -> None:
+def _panel(axis: Axes, part: pd.DataFrame, goal: Target | None, reference: str) -> None:
     void = {str(label): tables.is_void(runs, tables.TO_Q) for label, runs in part.groupby("label")}
     ended = [c for c in tables.validations(part[~part["label"].map(void)]) if math.isfinite(c.best)]
     best = min(c.best for c in ended or _curves(part))
     for label in by_reference(part["label"], reference):
         _solver(axis, [_above(c, best) for c in _curves(part[part["label"] == label])], label, void[label])
-    if (goal := tables.target(part)) is not None:
+    if goal is not None:
         axis.axhline(goal.q - best, color="0.55", linewidth=0.8, zorder=1)
         axis.annotate("q", (0.01, goal.q - best), xycoords=("axes fraction", "data"), va="bottom", color="0.4")
     axis.set(xscale="log", yscale="log")

@@ -55,7 +55,7 @@ def of(group: Group, reference: str) -> Standing | None:
     rivals = pd.concat([_ranked(part, group.allowed) for _, part in rivals.groupby("dataset")] or [rivals])
     ran = {str(name): judged & set(runs["solver"]) for name, runs in rivals.groupby("dataset") if _validated(runs)}
     parts = {str(name): part for name, part in group.frame.groupby("dataset") if name in ran}
-    goals = {name: tables.target(part) for name, part in parts.items()}
+    goals = {name: tables.target(tables.rivals(part, group.allowed)) for name, part in parts.items()}
     refused = {name: why for name, part in parts.items() if (why := refusal(part, goals[name], group.allowed))}
     solvers, problems = block({name: those for name, those in ran.items() if name not in refused})
     if not solvers:

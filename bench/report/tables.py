@@ -19,7 +19,7 @@ import pandas as pd
 
 from bench import stats
 from bench.report import lint, published
-from bench.report.frame import BASELINE, Curve, by_reference
+from bench.report.frame import BASELINE, Curve, by_reference, latest
 from bench.report.lint import Group
 from bench.report.render import NOTHING, Cell, Table
 from bench.stats import Interval
@@ -27,6 +27,7 @@ from bench.stats import Interval
 SLACK = 0.02
 SLACKS = (0.0, 0.02, 0.05, 0.1)
 PENALTY = 2.0
+NEAR = 0.1  # nats from the best test NLL, in which a solver has got there
 MIN_SEEDS = 3
 MIN_PROBLEMS = 3  # below which nothing is said of a solver over problems
 HEADLINE = "ffjord"  # the rival whom speed-ups are over where none is named
@@ -189,7 +190,7 @@ def summary(group: Group, dataset: str, reference: str) -> Table:
     """A row per solver of `dataset`. Raises ValueError for runs that cannot be compared."""
     part = _told_apart(group.frame[group.frame["dataset"] == dataset])
     lint.one_environment(part, group.allowed)
-    goal = target(part)
+    goal = target(rivals(part, group.allowed))
     runs = by_label(part, reference)
     fair, mixed = ranking(group, part)
     tried = by_label(ran(part), reference)
@@ -208,7 +209,7 @@ def summary(group: Group, dataset: str, reference: str) -> Table:
     if BASELINE not in set(part["solver"]):
         rows.append((BASELINE, (Cell("no record"), *[NOTHING] * (len(columns) - 1))))
     name = f"{dataset}{group.suffix}"
-    notes = mixed + _summary_notes(part, goal) + sources
+    notes = mixed + near(part) + _summary_notes(part, goal) + sources
     made = Table(
         name, dataset, "solver", list(columns), rows, notes, LEGEND, naming=lambda row, q: f"{row} {q} {dataset}"
     )
@@ -235,6 +236,23 @@ def ranking(group: Group, part: pd.DataFrame) -> tuple[set[str], list[str]]:
     told = [f"Not ranked, as others have more seeds: {', '.join(beside)} (allow=seeds ranks all)."] if beside else []
     rivals = part[~part["solver"].isin(lint.BASELINES)]
     return set(rivals["label"]) - set(beside), told
+
+
+def near(part: pd.DataFrame) -> list[str]:
+    """A note of the solvers, at their best settings, within NEAR of the lowest test NLL, and of how far others are."""
+    tried = ran(part[~part["solver"].isin(lint.BASELINES)])
+    best = [best_setting(runs) for _, runs in tried.groupby("solver")]
+    cells = {str(runs["label"].iloc[0]): cell_of(runs, NLL) for runs in best}
+    sound = {label: cell.value for label, cell in cells.items() if cell != NOTHING and not cell.void}
+    if len(cells) < 2 or not sound:
+        return []
+    first, *others = sorted(sound, key=lambda label: sound[label])
+    above = {label: sound[label] - sound[first] for label in others}
+    there = [label for label, value in above.items() if value <= NEAR]
+    late = [f"{label} (+{value:.2f})" for label, value in above.items() if value > NEAR]
+    late += [f"{label} (no sound NLL)" for label in cells if label not in sound]
+    told = f"Within {NEAR} nat of the best test NLL, {sound[first]:.3f} of {first}: {', '.join(there) or 'no other'}"
+    return [told + (f"; not there, with what they were given: {', '.join(late)}." if late else ".")]
 
 
 def _summary_notes(part: pd.DataFrame, goal: Target | None) -> list[str]:
@@ -533,13 +551,20 @@ def _rows_a_step(runs: pd.DataFrame) -> str:
 def best_setting(runs: pd.DataFrame) -> pd.DataFrame:
     """Of several settings of one solver, that with the lowest median best validation NLL.
 
-    One whose validations fail a certificate is taken only where no other ended well.
+    One whose validations fail a certificate is taken only where no other ended well, one of fewer than MIN_SEEDS seeds
+    only where no other has them, one of which there is a later version never.
     """
+    runs = latest(runs)
     if runs["label"].nunique() < 2:
         return runs
-    found = {label: (_best(rows), is_void(rows, TO_Q)) for label, rows in runs.groupby("label")}
-    label = min(found, key=lambda name: (math.isnan(found[name][0]), *reversed(found[name])))
-    return runs[runs["label"] == label]
+    found = {label: _standing(rows) for label, rows in runs.groupby("label")}
+    return runs[runs["label"] == min(found, key=lambda label: found[label])]
+
+
+def _standing(runs: pd.DataFrame) -> tuple[bool, bool, bool, float]:
+    """What ranks a setting among others, the least the best."""
+    best = _best(runs)
+    return math.isnan(best), is_void(runs, TO_Q), runs["seed"].nunique() < MIN_SEEDS, best
 
 
 def _finished(runs: pd.DataFrame) -> int:
@@ -725,11 +750,17 @@ def failures(group: Group) -> Table:
 # Targets and times
 
 
+def rivals(part: pd.DataFrame, allowed: Collection[str] = ()) -> pd.DataFrame:
+    """Of the runs on one problem those that set its target: of each solver that is ranked, at its best setting."""
+    ranked = ran(part[~part["label"].isin(lint.beside(part, allowed))])
+    return pd.concat([best_setting(runs) for _, runs in ranked.groupby("solver")] or [ranked])
+
+
 def target(part: pd.DataFrame, slack: float = SLACK) -> Target | None:
-    """The common target of the solvers in `part` but the baseline and what is void; None if none of them has one."""
+    """The common target of the settings in `part` but the baseline and what is void; None if none of them has one."""
     compared = ran(part[["solver", "label", "status", "reason", "curve", "failed"]])
-    rivals = compared[compared["solver"] != BASELINE].groupby("label")
-    sound = {str(label): runs for label, runs in rivals if not is_void(runs, TO_Q)}
+    settings = compared[compared["solver"] != BASELINE].groupby("label")
+    sound = {str(label): runs for label, runs in settings if not is_void(runs, TO_Q)}
     q = stats.common_target({label: [c.best for c in validations(runs)] for label, runs in sound.items()}, slack)
     if q is None:
         return None

@@ -68,6 +68,26 @@ def test_why_tells_an_estimate_out_of_bounds_from_an_interval_that_is() -> None:
     assert judge(part(), measured(12.0)).why == ">= 10; no interval"
 
 
+def test_a_bound_is_reproduced_only_where_its_open_side_does_not_matter() -> None:
+    sure = measured(12.0, 10.5, 14.0)
+    assert judge(part(), replace(sure, above=True)).verdict == REPRODUCED
+    found = judge(part(), replace(sure, below=True))
+    assert (found.verdict, found.why) == (
+        NOT_MEASURABLE, "undecided: the interval reaches to both sides of >= 10; smaller sizes would tell"
+    )  # fmt: skip
+    assert judge(part(), replace(measured(8.0, 7.0, 9.0), above=True)).verdict == PARTLY
+    less = judge(part(), replace(measured(8.0, 7.0, 9.0), below=True))
+    assert (less.verdict, less.why) == (NOT_REPRODUCED, "not >= 10; >= 1, but it is a bound")
+    assert judge(part(), replace(measured(8.0, 7.0, 9.0), above=True, below=True)).verdict == NOT_MEASURABLE
+
+
+def test_an_arithmetic_mean_within_the_bounds_needs_the_geometric_one_within_the_wider() -> None:
+    high = replace(measured(17.0, 16.0, 18.0), geometric=Interval(0.06, 0.05, 0.07))
+    found = judge(part(), high)
+    assert (found.verdict, found.why) == (PARTLY, ">= 10, but the geometric mean is not >= 1")
+    assert judge(part(), replace(high, geometric=Interval(8.0, 7.0, 9.0))).verdict == REPRODUCED
+
+
 @pytest.mark.parametrize("value", [NAN, math.inf, -math.inf])
 def test_what_is_no_finite_number_is_not_reproduced(value: float) -> None:
     every = part(reproduced=Bounds(at_least=-1e300), partly=None)

@@ -269,10 +269,8 @@ def test_no_error_and_no_request(site):
 
 
 def target(part, slack):
-    """The common target of what certificates do not void."""
-    rivals = part[part["solver"] != frame.BASELINE].groupby("label")
-    sound = {label: runs for label, runs in rivals if not tables.is_void(runs, explore.TIME.voided_by)}
-    return stats.common_target({label: [c.best for c in tables.validations(r)] for label, r in sound.items()}, slack)
+    goal = tables.target(tables.rivals(part), slack)
+    return None if goal is None else goal.q
 
 
 @pytest.mark.slow

@@ -79,6 +79,15 @@ def test_a_partial_set_shows_order_and_gaps_beside_the_standard_set():
     assert any("1,659,917 rows, here on 225,878" in note for note in made.notes)
 
 
+def test_gaps_say_what_they_are_uncertain_by_and_who_has_fewer_seeds():
+    records = part_of("Power2007H1", {"otflow": -0.27, "nsf": -0.60, "maf": -0.7})
+    for one in records:
+        one["metrics"]["nll_stderr"] = 0.031
+    (made,) = gaps.all_of(group([*records[:6], records[6]]))
+    assert "Not ranked, as others have more seeds: maf (allow=seeds ranks all)." in made.notes
+    assert "Standard error of an NLL over the test rows: 0.031 nats." in made.notes
+
+
 def test_one_solver_alone_has_no_gaps():
     assert gaps.all_of(group(part_of("Power2007H1", {"otflow": -0.27, "rnode": 2.8}))) == []
 

@@ -451,6 +451,34 @@ def test_the_factors_inherit_what_voids_and_marks_the_seconds():
         assert any("Do not quote the seconds" in note for note in make(noisy, "ffjord", "otflow").notes)
 
 
+def test_who_is_within_a_tenth_of_a_nat_of_the_best_is_said():
+    """At their best settings; OT-Flow's narrow net, the baseline and what is void count for nothing."""
+    found = {"ffjord": 2.8, "otflow": 2.89, "rnode": 3.05, "moments": 2.0}
+    records = [fake.make(name, seed=seed, metrics={"nll": nll}) for name, nll in found.items() for seed in range(3)]
+    records += [fake.make(seed=s, settings={"width": 4}, metrics={"nll": 9.0}, floor=9.0) for s in range(3)]
+    records += [fake.make("maf", seed=s, metrics={"nll": 1.0}, failed=["nll_effort"]) for s in range(3)]
+    notes = tables.summary(group(records), "8gaussians", "otflow").notes
+    assert (
+        "Within 0.1 nat of the best test NLL, 2.800 of ffjord: otflow (a); not there, with what they were given: "
+        "rnode (+0.25), maf (no sound NLL)." in notes
+    )
+    assert tables.near(group(records[:3]).frame) == [], "one solver is the best of itself"
+
+
+def test_the_target_is_set_by_the_best_settings_of_those_that_are_ranked():
+    """OT-Flow's narrow net, and a solver of one seed beside those of three, set none."""
+    records = [fake.make(name, seed=s, floor=2.8) for name in ("ffjord", "otflow") for s in range(3)]
+    narrow = [fake.make(seed=s, settings={"width": 4}, floor=4.0) for s in range(3)]
+    part = group([*records, *narrow, fake.make("rnode", floor=5.0)]).frame
+    q = tables.target(tables.rivals(part))
+    assert q == tables.target(group(records).frame)
+    assert q is not None
+    assert q.q < 3.0
+    everyone = tables.target(tables.rivals(part, ["seeds"]))
+    assert everyone is not None
+    assert everyone.q > 4.9, "allow=seeds ranks all"
+
+
 def test_a_solver_that_still_gains_marks_q():
     falling = [{"step": i, "seconds": float(i), "valid_nll": 5.0 - 0.1 * i} for i in range(1, 21)]
     records = [fake.make(seed=s, trace=falling) for s in range(3)] + three("ffjord", [1, 1, 1], floor=3.0)

@@ -54,12 +54,15 @@ def test_the_command_line_replaces_lists_and_no_cell_runs_twice() -> None:
     assert jobs_of(["solver=moments"], products=products) == ["solver=moments seed=0", "solver=moments seed=1"]
 
 
-def test_a_name_in_products_of_the_command_line_and_beside_them_is_refused() -> None:
-    typed = ("hydra.sweeper.products=[{dataset:moons,seed:0}]",)
-    products = [{"dataset": "moons", "seed": 0}]
-    assert jobs_of(["budget.steps=3"], typed, products=products) == ["dataset=moons seed=0 budget.steps=3"]
-    with pytest.raises(HydraException, match="dataset is in"):
-        jobs_of(["dataset=circles"], typed, products=products)
+@pytest.mark.parametrize("prefix", ["", "++"])
+@pytest.mark.parametrize("word", ["dataset=circles", "++solver.width=8", "solver.width=8"])
+def test_a_name_in_products_of_the_command_line_and_beside_them_is_refused(prefix: str, word: str) -> None:
+    products = [{"dataset": "moons", "solver.width": "16,32"}]
+    typed = (f"{prefix}hydra.sweeper.products=[{{dataset:moons,solver.width:'16,32'}}]",)
+    assert len(jobs_of(["budget.steps=3"], typed, products=products)) == 2
+    with pytest.raises(HydraException, match="and beside it: write it once"):
+        jobs_of([word], typed, products=products)
+    assert jobs_of([word], products=products), "a suite's products may be narrowed"
 
 
 def test_without_products_it_is_the_basic_sweeper() -> None:

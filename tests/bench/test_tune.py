@@ -55,6 +55,10 @@ def test_no_best_without_a_finite_run_or_a_record(capsys: pytest.CaptureFixture[
     failed = trial(0, 2.5, 9.0, "diverged")
     assert failed.nll == math.inf
     assert tune.conclude(study({"lr": 1.0}), [failed], [], "", Console()) == 1
+    void = trial(1, 1.0, 9.0)
+    assert void.record is not None
+    void.record["certificates"] = {"nll_valid": {"value": 1.0, "limit": 0.01, "ok": False}}
+    assert (void.nll, void.status) == (math.inf, "ok, but for nll_valid")
     missing = tune.Trial(1, failed.job, None)
     assert tune.conclude(study({}, {"lr": 1.0}), [trial(0, 2.5, 9.0), missing], [], "", Console()) == 1
     assert "bench.run" not in capsys.readouterr().out

@@ -30,11 +30,11 @@ function read(data) {
 
 const isVoid = (cell, name) => cell.void.includes(name);
 
-/** The common target: the largest over the solvers' settings of the median best validation NLL, + slack (nat); neither the
- * baseline nor what a failed certificate voids sets it. Null if nobody does. */
+/** The common target: the largest over the solvers, each at its best setting, of the median best validation NLL, + slack (nat);
+ * neither the baseline nor what a failed certificate voids or is not ranked for its seeds sets it. Null if nobody does. */
 function target(part, dataset, slack) {
   const medians = part.cells
-    .filter(cell => cell.dataset === dataset && cell.solver !== part.baseline && !isVoid(cell, "time"))
+    .filter(cell => cell.dataset === dataset && cell.chosen && cell.solver !== part.baseline && !isVoid(cell, "time"))
     .map(cell => median(cell.runs.map(run => (Number.isNaN(run.best) ? Infinity : run.best))))
     .filter(Number.isFinite);
   return medians.length ? Math.max(...medians) + slack : null;
