@@ -18,6 +18,7 @@ from bench.report.venues import NARROW
 
 LABELS = 0.3  # inches for the names of rows, and for those of columns
 PANEL, HEIGHT = 1.0, 7.5  # inches: the most that a panel and that all rows have, so that a page holds them
+LONGEST = 12  # characters that are as long as the lowest of rows is high
 DATA = "data"  # the first row
 NOT_GIVEN = "not given"
 BESIDE = "0.93"  # the colour of where nothing was evaluated
@@ -75,7 +76,8 @@ def named(frame: pd.DataFrame, dataset: str, solver: str) -> str:
     """The name of a solver's row: its median test NLL at its best setting below it, if it has one."""
     runs = tables.best_setting(frame[(frame["dataset"] == dataset) & (frame["solver"] == solver)])
     found = tables.cell_of(runs, replace(tables.NLL, spread=False))
-    return solver if found == NOTHING else f"{solver}\nNLL {found}"
+    title = solver if len(solver) <= LONGEST else solver.replace("_", "_\n", 1)
+    return title if found == NOTHING else f"{title}\nNLL {found}"
 
 
 def frame_to(axis: Axes, box: np.ndarray, alike: bool = True) -> None:
