@@ -3,16 +3,16 @@
 A claim has parts, each one number with the query that measures it (bench.queries) and the bounds within which it
 counts as reproduced. The verdict on a part, where `value` is the estimate and `interval` its confidence interval:
 
-    not measurable here   there are no records for it, or fewer seeds or problems than the part asks for, or value is
-                          no finite number, or what was measured is undecided: see below
+    not measurable here   there are no records for it, or fewer seeds or problems than the part asks for and not all of
+                          those that were published, or value is no finite number, or it is undecided: see below
     reproduced            value and interval lie within the bounds `reproduced`
     partly                value and interval lie within the wider bounds `partly`
     not reproduced        the interval, or the value that has none, lies outside of `reproduced`
 
 Undecided is an interval that reaches into `reproduced` and beyond, and is not partly: it excludes neither. An interval
 has no end where what was measured is a bound. Where value is an arithmetic mean of ratios, which may be above 1 for a
-over b and b over a at once, the geometric one must lie within the wider bounds too: reproduced is partly without it,
-and partly is not reproduced.
+over b and b over a at once, the geometric one and its interval must lie within the wider bounds too: without them
+reproduced is partly, and partly is not reproduced or undecided.
 
 A claim is reproduced where all its parts are, not reproduced where none of those measured is even partly, not
 measurable here where no part was measured, and else partly. Imports no torch.
@@ -248,19 +248,18 @@ def judge(part: Part, measured: Measured) -> Finding:
     lacking = []
     if measured.seeds < part.seeds:
         lacking.append(f"{measured.seeds} of {part.seeds} seeds")
-    if len(measured.problems) < part.problems:
+    published = bool(part.published_on) and set(part.published_on) <= set(measured.problems)
+    if len(measured.problems) < part.problems and not published:
         lacking.append(f"{len(measured.problems)} of {part.problems} problems")
     if lacking:
         return Finding(part, NOT_MEASURABLE, f"only {' and '.join(lacking)}", measured)
     if part.reproduced.hold(value, low, high):
         if not _geometric_holds(part, measured):
-            return Finding(part, PARTLY, f"{part.reproduced}, but the geometric mean is not {_widest(part)}", measured)
+            return Finding(part, PARTLY, f"{part.reproduced}, but {_but_geometric(part, measured)}", measured)
         alone = "; no interval" if math.isnan(low) else ""
         return Finding(part, REPRODUCED, f"{part.reproduced}{alone}", measured)
     if _partly(part, measured):
-        within = f"{part.reproduced}, but the interval reaches beyond"
-        why = within if part.reproduced.hold(value) else f"not {part.reproduced}, but {part.partly}"
-        return Finding(part, PARTLY, why, measured)
+        return Finding(part, PARTLY, _only_partly(part, measured), measured)
     if part.reproduced.meet(value, low, high):
         return Finding(part, NOT_MEASURABLE, _undecided(part, measured), measured, undecided=True)
     return Finding(part, NOT_REPRODUCED, _not_reproduced(part, measured), measured)
@@ -274,6 +273,23 @@ def _geometric_holds(part: Part, measured: Measured) -> bool:
     """Whether the geometric mean beside an arithmetic one lies within the wider bounds; true where there is none."""
     found = measured.geometric_reach
     return found is None or _widest(part).hold(*found)
+
+
+def _but_geometric(part: Part, measured: Measured) -> str:
+    """What the geometric mean has against an arithmetic one that lies within the bounds."""
+    assert measured.geometric is not None
+    if _widest(part).hold(measured.geometric.value):
+        return f"the geometric mean's interval reaches beyond {_widest(part)}"
+    return f"the geometric mean is not {_widest(part)}"
+
+
+def _only_partly(part: Part, measured: Measured) -> str:
+    """What keeps a number within the wider bounds from being reproduced."""
+    if part.reproduced.hold(measured.interval.value):
+        return f"{part.reproduced}, but the interval reaches beyond"
+    if part.reproduced.meet(*measured.reach) and not part.reproduced.meet(*measured.interval):
+        return f"{part.partly}, and as a bound it does not exclude {part.reproduced}"
+    return f"not {part.reproduced}, but {part.partly}"
 
 
 def _widest(part: Part) -> Bounds:

@@ -1,8 +1,8 @@
 """The queries that claims are measured by: data frames of records, and experiments, in; one number with interval out.
 
 A query is written as {kind: NAME, field: value, ...} with the kinds of KINDS. Whatever it uses must come from one
-machine; where it uses seconds, from one environment (bench.report.lint); and of one problem, from one budget and
-protocol, of which the one with the most seeds is taken. Problems take no part where a run of a solver has no certified
+machine; where it uses seconds, from one environment (bench.report.lint); and of one problem, from one budget, protocol
+and tuning budget: that which `rank` puts first. Problems take no part where a run of a solver has no certified
 number, as the survivors' median is not the solver's, nor where there are fewer seeds than are asked for and others have
 as many; the notes name both. Imports no torch.
 """
@@ -23,6 +23,7 @@ from bench import record, sizes, stats
 from bench.ledger import NOT_MEASURABLE, Claim, ClaimError, Entry, Finding, Measured, Missing, Part, Refused, judge
 from bench.names import CONF
 from bench.report import experiments, lint, tables
+from bench.report.frame import latest
 from bench.report.tables import Comparison, Pair
 from bench.stats import Interval
 
@@ -224,18 +225,26 @@ def from_runs(
 def of_one_protocol(runs: pd.DataFrame) -> pd.DataFrame:
     """Of the budgets and protocols of a problem the one which `rank` puts first."""
     each = [same for _, same in runs.groupby(list(lint.WITHIN))]
-    return max(each, key=lambda same: rank(same, same["seed"].nunique()))
+    return max(each, key=lambda same: rank(same, tables.best_setting(same)["seed"].nunique()))
 
 
-def rank(runs: pd.DataFrame, seeds: int) -> tuple[int, int, float, int]:
-    """What ranks the runs of one budget and protocol: enough seeds, a later version of the problem, seconds, seeds.
+def rank(runs: pd.DataFrame, seeds: int) -> tuple[int, float, int, float, int]:
+    """What ranks the runs of one budget and protocol: enough seeds, a search for settings, version, seconds, seeds.
 
-    The seconds are those of the budget, or of the longest run where it has none, as of a schedule's steps.
+    The longer search of all its trials, 0 without one; the later version of the problem; the seconds of the budget, or
+    of the longest run where it has none, as of a schedule's steps.
     """
     version = json.loads(runs["protocol"].iloc[0])["dataset"].get("version", 0)
     budget = runs["budget_seconds"].max()
     seconds = runs["fit_seconds"].max() if math.isnan(budget) else budget
-    return min(seeds, tables.MIN_SEEDS), version, float(np.nan_to_num(seconds)), seeds
+    return min(seeds, tables.MIN_SEEDS), _searched(runs), version, float(np.nan_to_num(seconds)), seeds
+
+
+def _searched(runs: pd.DataFrame) -> float:
+    """Seconds of the search that found the settings of all of these runs; 0 where there was none, or not the same."""
+    budgets = [json.loads(text) for text in runs["tuning"].unique() if text != "none"]
+    alike = len(budgets) == 1 and (runs["tuning"] != "none").all()
+    return float(budgets[0]["trials"] * budgets[0]["seconds"]) if alike else 0.0
 
 
 def a_run_each(runs: pd.DataFrame) -> pd.DataFrame:
@@ -259,7 +268,7 @@ class Compare:
 
     `of` is one of QUANTITIES or a number of the records. `datasets` None are all that both solvers were run on.
     `setting` and `over_setting` ({adjoint: true}) choose between settings of a solver; of those that are left the one
-    with the lowest validation NLL is taken, before those whose validations fail a certificate.
+    tables.best_setting is taken.
     """
 
     kind: ClassVar[str] = "compare"
@@ -325,6 +334,9 @@ class Compare:
         """Why a problem takes no part; empty where it does."""
         if c.void:
             return "a certificate failed"
+        for runs in (problem.solver, problem.reference):
+            if why := undecidable(runs):
+                return why
         if problem.unfair:
             return f"unfair, as {problem.unfair[0]}"
         return "" if self._known(c) else c.note or "not both have it"
@@ -370,7 +382,7 @@ class Compare:
         for _, same in part.groupby(list(lint.WITHIN)):
             both = chosen(same, self.solver, self.setting), chosen(same, self.over, self.over_setting)
             for a, b in tuned_alike(*both):
-                pair = _pair(dataset, best_setting(a), best_setting(b))
+                pair = _pair(dataset, tables.best_setting(a), tables.best_setting(b))
                 shared = set(pair.solver["seed"]) & set(pair.reference["seed"])
                 found.append((rank(pd.concat([a, b]), len(shared)), Problem(pair, a, b)))
         if not found:
@@ -411,12 +423,12 @@ def tuned_alike(a: pd.DataFrame, b: pd.DataFrame) -> Iterator[tuple[pd.DataFrame
         yield a, b
 
 
-def best_setting(runs: pd.DataFrame) -> pd.DataFrame:
-    """tables.best_setting of one solver on one problem. Raises Refused where nothing tells which that is."""
-    if runs["label"].nunique() > 1 and not any(np.isfinite(curve.best) for curve in tables.validations(runs)):
-        title = f"{runs['solver'].iloc[0]} on {runs['dataset'].iloc[0]}"
-        raise Refused(f"{title} has several settings and no validation NLL to choose one by: give records= of one")
-    return tables.best_setting(runs)
+def undecidable(runs: pd.DataFrame) -> str:
+    """Why nothing tells which setting of a solver is its best, as it has several and no likelihood; empty else."""
+    several = latest(runs)["label"].nunique() > 1 and (runs["status"] == "ok").any()
+    if several and not any(np.isfinite(curve.best) for curve in tables.validations(runs)):
+        return f"{runs['solver'].iloc[0]} has several settings and no validation NLL to choose one by"
+    return ""
 
 
 def weights(runs: pd.DataFrame) -> list[str]:
@@ -574,9 +586,10 @@ def _best(runs: pd.DataFrame, column: str) -> tuple[pd.DataFrame, np.ndarray, st
     And why they do not count, where not all of its runs have one. Settings that nobody measured the number of are left
     out; there are others.
     """
-    best = a_run_each(best_setting(of_one_protocol(runs[runs["cell"].isin(_measured(runs, column)["cell"])])))
+    same = of_one_protocol(runs[runs["cell"].isin(_measured(runs, column)["cell"])])
+    best = a_run_each(tables.best_setting(same))
     values = certified(best, column)
-    return best, values, survivors(best, values)
+    return best, values, undecidable(same) or survivors(best, values)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from bench.stats import Interval
 
 Mean = Callable[[np.ndarray, np.ndarray], np.ndarray]  # of (problems, k) over (problems, k): (k,)
 Medians = Sequence[np.ndarray]  # (k,) of each stratum
+RESAMPLES = 1000
+TAIL = 0.025  # of resamples: what lies beyond an end of a 95 % interval
 
 
 @dataclass(frozen=True)
@@ -45,13 +47,22 @@ class Search:
         q = np.max(np.where(np.isfinite(best), best, -np.inf), axis=0) + self.margin
         return _smallest(self.solver, a, q), _smallest(self.reference, b, q)
 
+    def censored(self) -> tuple[float, float]:
+        """The share of resamples of the seeds in which the smallest size of either reaches the target."""
+        rng = np.random.default_rng(0)
+        found = self.found([np.median(rng.choice(row, (RESAMPLES, len(row))), axis=1) for row in self.strata])
+        a, b = (
+            float(np.mean(size <= min(own))) for size, own in zip(found, (self.solver, self.reference), strict=True)
+        )
+        return a, b
+
 
 @dataclass(frozen=True)
 class Sizes(Comparison):
     """The sizes found on a problem, and the search that found them; none where nothing could be.
 
     `above` where the quotient may be greater than theirs, as the reference's smallest size reaches the target and
-    smaller ones might; `below` where it may be less.
+    smaller ones might; `below` where it may be less. That a smallest size does so in resamples is noted.
     """
 
     search: Search | None = None
@@ -76,11 +87,15 @@ def compare(solver: pd.DataFrame, reference: pd.DataFrame, goal: Target | None) 
         return Sizes.unknown(f"no certified size of {together(short)} reaches q")
     search = Search(held[0], held[1], goal.q - max(best))
     found = [size.item() for size in search.found([np.median(row, keepdims=True) for row in search.strata])]
-    below, above = (size <= min(sizes) for size, sizes in zip(found, held, strict=True))
-    floor = [name for name, least in zip(names, (below, above), strict=True) if least]
+    least = [size <= min(sizes) for size, sizes in zip(found, held, strict=True)]
+    floor = [name for name, one in zip(names, least, strict=True) if one]
     said = f"the smallest tried of {together(floor)} reaches q, and less might" if floor else ""
-    if below and above:
+    if all(least):
         return Sizes.unknown(said)
+    below, above = least
+    edge = [n for n, one, share in zip(names, least, search.censored(), strict=True) if share > TAIL and not one]
+    ends = f"the interval ends with the smallest tried of {together(edge)}" if edge else ""
+    said = "; ".join(filter(None, (said, ends)))
     seeds = min(len(row) for row in search.strata)
     a, b = (np.full(seeds, size) for size in found)
     return Sizes(a, b, note=said, search=search, above=above, below=below)

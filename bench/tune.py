@@ -15,8 +15,9 @@ plan      true: only say which trials there are, what is done, time and memory t
 Other words go to bench.run: dtype=float64, hydra.launcher.slots=2. A setting of the solver among them is not searched.
 
 A trial is a cell of bench.run with a record: the same command skips what is done and resumes what is not. The best
-trial is that of the lowest validation NLL; test points have no say. The command that is printed for it takes other
-seeds than the search's, and puts the search's budget into the records (`tuning`), where the report's lint looks for it.
+trial is that of the lowest validation NLL which no certificate voids; test points have no say. The command that is
+printed for it takes other seeds than the search's, and puts the search's budget into the records (`tuning`), where the
+report's lint looks for it.
 
 Exit code 0: every search has its best trial; 1: one has none or is not complete; 2: bad input; 130: interrupted.
 """

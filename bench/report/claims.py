@@ -7,11 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 from bench.ledger import NOT_MEASURABLE, VERDICTS, Entry, Finding, Measured, Missing, Part, Refused
-from bench.queries import Compare, Evidence
+from bench.queries import BY_HAND, Compare, Evidence
 from bench.report.published import PAPER
 from bench.report.render import NOTHING, Cell, Table
 from bench.report.tables import MIN_SEEDS, significant
-from bench.stats import Interval
 
 PUBLISHED = PAPER / "otflow_ratios.csv"
 HEADLINE = {  # quantity -> (what it is called, its name among the published ratios)
@@ -25,9 +24,9 @@ COLUMNS = {"arithmetic": "arithmetic_mean", "geometric": "geometric_mean", "rati
 
 LEGEND = (
     "The verdicts are computed (bench.ledger): reproduced where the estimate and its 95 % interval lie within the "
-    "claim's bounds; partly where both lie within wider ones, and with an arithmetic mean of ratios the geometric one "
-    "too; not measurable here where there are too few records, or the interval reaches to both sides of the bounds "
-    "(undecided). Equal quality: seconds to the common "
+    "claim's bounds; partly where both lie within wider ones; an arithmetic mean of ratios needs the geometric one "
+    "within these too; not measurable here where there are too few records, or the interval reaches to both sides of "
+    "the bounds (undecided). >=, <= and an infinite end: a bound. Equal quality: seconds to the common "
     "target q, or the smallest size that reaches it; a run that does not reach it counts as twice its budget.",
 )
 HEADLINE_LEGEND = (
@@ -94,7 +93,7 @@ def _cells(finding: Finding, part: bool) -> list[Cell]:
     if found is None:
         return [published, NOTHING, NOTHING, verdict, Cell(finding.why)]
     source = "; ".join(filter(None, (_measured_on(found), _published_on(finding.part, found))))
-    value = Cell(_text(found.interval), *found.interval)
+    value = Cell(_text(found), *found.interval)
     return [published, value, Cell(source), verdict, Cell("; ".join([finding.why, *found.notes]))]
 
 
@@ -117,25 +116,30 @@ def _counted(n: int, name: str) -> str:
     return f"{n} {name}" if n == 1 else f"{n} {name}s"
 
 
-def _text(interval: Interval) -> str:
-    value, low, high = interval
+def _text(found: Measured) -> str:
+    """The estimate and its interval; of a bound the side that is open."""
+    value, low, high = found.reach
+    sign = {(True, False): ">= ", (False, True): "<= "}.get((found.above, found.below), "")
     if math.isnan(low) or low == high:
-        return significant(value)
-    return f"{significant(value)} [{significant(low)}, {significant(high)}]"
+        return sign + significant(value)
+    return f"{sign}{significant(value)} [{significant(low)}, {significant(high)}]"
 
 
 def headlines(evidence: Evidence) -> list[Table]:
     """OT-Flow's headline against each opponent by each mean, and the published one; nothing where there is none."""
     evidence = replace(evidence, seeds=MIN_SEEDS)
     rows: list[tuple[str, list[Cell]]] = []
-    notes = []
+    notes, by_hand = [], False
     for of, (name, published) in HEADLINE.items():
         for solver, title in OPPONENTS.items():
             if (found := _measured(of, solver, evidence)) is not None:
-                cells, owed = found
+                cells, told = found
+                owed = [note for note in told if note != BY_HAND]
+                by_hand |= BY_HAND in told
                 rows.append((f"{name}, {title}", cells))
                 notes += [f"{name}, {title}: {'; '.join(owed)}."] if owed else []
             rows += _published(published, title)
+    notes += [f"{BY_HAND[0].upper()}{BY_HAND[1:]}."] if by_hand else []
     if not any(not cells[0].quoted for _, cells in rows):
         return []
     title, columns = "The headline by mean and opponent", [*COLUMNS, "problems"]
@@ -150,7 +154,7 @@ def _measured(of: str, solver: str, evidence: Evidence) -> tuple[list[Cell], Seq
         return None
     several = found["geometric"]
     marks = "*" if any("penalised" in note for note in several.notes) else ""
-    cells = [Cell(_text(one.interval) + marks, *one.interval) for one in found.values()]
+    cells = [Cell(_text(one) + marks, *one.interval) for one in found.values()]
     whose = f"{len(several.problems)}, {_counted(several.seeds, 'seed')}: {', '.join(several.problems)}"
     return [*cells, Cell(whose)], several.notes
 

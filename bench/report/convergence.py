@@ -15,7 +15,7 @@ import pandas as pd
 
 from bench.record import finite
 from bench.report import lint
-from bench.report.frame import clean, latest
+from bench.report.frame import clean
 from bench.report.lint import Group
 from bench.report.render import NOTHING, Cell, Table
 from bench.report.tables import significant
@@ -112,7 +112,7 @@ def regularisation(group: Group, dataset: str) -> Table:
     known = here[(here["solver"] == SIMPLEX) & (here["status"] == "ok") & (here["cost_estimate"] > 0)]
     exact = {_sample(run): run for _, run in _with(_of_samples, known).iterrows()}
     entropic = _with(_entropic, here[here["solver"] == ENTROPIC])
-    runs = [run for _, run in latest(entropic).iterrows() if _sample(run) in exact]
+    runs = [run for _, run in entropic.iterrows() if _sample(run) in exact]
     rows: list[tuple[str, Sequence[Cell]]] = []
     silent = []
     several = len({run["dtype"] for run in runs}) > 1

@@ -137,8 +137,7 @@ def _cells(frame: pd.DataFrame, reference: str, allowed: Collection[str]) -> lis
     made = []
     for dataset, part in frame.groupby("dataset"):
         beside = lint.beside(part, allowed)
-        tried = part[~part["status"].isin(NEVER_RAN) & ~part["label"].isin(beside)]
-        rivals = {solver: tables.best_setting(runs)["label"].iloc[0] for solver, runs in tried.groupby("solver")}
+        chosen = set(tables.rivals(part, allowed)["label"])
         for label in by_reference(part["label"], reference):
             runs = part[part["label"] == label]
             first = runs.iloc[0]
@@ -150,7 +149,7 @@ def _cells(frame: pd.DataFrame, reference: str, allowed: Collection[str]) -> lis
                     "solver": first["solver"],
                     "setting": first["setting"],
                     "beside": label in beside,
-                    "chosen": rivals.get(first["solver"]) == label,
+                    "chosen": label in chosen,
                     "void": [a.name for a in (*QUALITY, *COST, TIME) if failed & set(a.voided_by)],
                     "failed": sorted(failed),
                 }

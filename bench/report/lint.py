@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from bench.report.frame import BASELINE, UNKNOWN, canonical, clean, flat, labelled
+from bench.report.frame import BASELINE, UNKNOWN, canonical, clean, flat, labelled, latest
 from bench.report.options import ENVIRONMENT, RANKED, WITHIN
 from bench.report.render import Table
 
@@ -238,7 +238,7 @@ def _group(number: int, part: pd.DataFrame, apart: Sequence[str], allowed: tuple
     part, counted = once(part, ["key"])
     cell = ["dataset", "label", "seed"]
     again = part[part.duplicated(cell)]
-    kept = part.drop_duplicates(cell)
+    kept, replaced = _without_replaced(part.drop_duplicates(cell))
     problems = tuple(
         clean(f"{r['folder'] / r['key']}.json: {r['dataset']} {r['label']} seed {r['seed']} is there already", 300)
         for _, r in again.iterrows()
@@ -246,8 +246,20 @@ def _group(number: int, part: pd.DataFrame, apart: Sequence[str], allowed: tuple
     names = [name for name in (*ENVIRONMENT, *WITHIN) if name in allowed]
     caveats = tuple(f"allow={mix.name}: these runs differ in {mix}." for mix in _mixes_of(kept, names))
     ranked = ranked_although({str(name): runs for name, runs in kept.groupby("dataset")}, allowed)
-    notes = (*_notes(kept, apart), *counted, *caveats, *ranked)
+    notes = (*_notes(kept, apart), *counted, *replaced, *caveats, *ranked)
     return Group(number, _title(kept), kept, notes, problems, allowed, caveats)
+
+
+def _without_replaced(part: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """`part` without runs of a version of a solver of whose settings there is a later one, and a note of them."""
+    if part.empty:
+        return part, []
+    kept = pd.concat(
+        [latest(runs) for _, runs in part.groupby(["dataset", "solver", "dtype"], sort=False)]
+    ).sort_index()
+    left = part.drop(kept.index)
+    told = [f"{name} on {dataset}" for dataset, name in sorted({*zip(left["dataset"], left["label"], strict=True)})]
+    return kept, [f"Left out, as a later version was run: {', '.join(told)}."] if told else []
 
 
 def _title(part: pd.DataFrame) -> str:

@@ -224,7 +224,7 @@ def headline(records: pd.DataFrame) -> Table:
     made = claims.headlines(evidence(part))
     if not made:
         raise Usage("headline: no problem that OT-Flow and an opponent were run on")
-    return replace(made[0], notes=[provenance(part)])
+    return replace(made[0], notes=[*made[0].notes, provenance(part)])
 
 
 def evidence(records: pd.DataFrame) -> queries.Evidence:
@@ -252,6 +252,11 @@ PUBLISHED: dict[str, Sequence[Fields]] = {
 }
 TABLES: dict[str, Made] = {
     "8gaussians": flows("8gaussians"),
+    "circles": flows("circles"),
+    "rings": flows("rings"),
+    "mnist_latent": flows("mnist_latent"),
+    "bsds300_redrawn": flows("bsds300_redrawn"),
+    "bsds300_redrawn_gaps": gaps_of("bsds300_redrawn"),
     "miniboone_small": flows("miniboone_small"),
     "power_2007h1": flows("power_2007h1"),
     "miniboone_small_gaps": gaps_of("miniboone_small"),

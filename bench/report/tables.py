@@ -241,18 +241,29 @@ def ranking(group: Group, part: pd.DataFrame) -> tuple[set[str], list[str]]:
 def near(part: pd.DataFrame) -> list[str]:
     """A note of the solvers, at their best settings, within NEAR of the lowest test NLL, and of how far others are."""
     tried = ran(part[~part["solver"].isin(lint.BASELINES)])
-    best = [best_setting(runs) for _, runs in tried.groupby("solver")]
-    cells = {str(runs["label"].iloc[0]): cell_of(runs, NLL) for runs in best}
-    sound = {label: cell.value for label, cell in cells.items() if cell != NOTHING and not cell.void}
-    if len(cells) < 2 or not sound:
+    best = {str(runs["label"].iloc[0]): runs for runs in map(best_setting, _each(tried))}
+    whole = {label: runs for label, runs in best.items() if len(_values(runs, NLL)) == len(runs)}
+    sound = {label: cell_of(runs, NLL).value for label, runs in whole.items() if not is_void(runs, NLL.voided_by)}
+    unsound = [label for label, runs in best.items() if label not in sound and _has_density(runs)]
+    if len(sound) + len(unsound) < 2 or not sound:
         return []
     first, *others = sorted(sound, key=lambda label: sound[label])
     above = {label: sound[label] - sound[first] for label in others}
     there = [label for label, value in above.items() if value <= NEAR]
     late = [f"{label} (+{value:.2f})" for label, value in above.items() if value > NEAR]
-    late += [f"{label} (no sound NLL)" for label in cells if label not in sound]
+    late += [f"{label} (not of all its runs a sound NLL)" for label in unsound]
     told = f"Within {NEAR} nat of the best test NLL, {sound[first]:.3f} of {first}: {', '.join(there) or 'no other'}"
     return [told + (f"; not there, with what they were given: {', '.join(late)}." if late else ".")]
+
+
+def _each(runs: pd.DataFrame) -> list[pd.DataFrame]:
+    """Those of each solver."""
+    return [own for _, own in runs.groupby("solver")]
+
+
+def _has_density(runs: pd.DataFrame) -> bool:
+    """Whether a run has an NLL, or failed and might have."""
+    return bool(len(_values(runs, NLL)) or (runs["status"] != "ok").any())
 
 
 def _summary_notes(part: pd.DataFrame, goal: Target | None) -> list[str]:
@@ -551,8 +562,8 @@ def _rows_a_step(runs: pd.DataFrame) -> str:
 def best_setting(runs: pd.DataFrame) -> pd.DataFrame:
     """Of several settings of one solver, that with the lowest median best validation NLL.
 
-    One whose validations fail a certificate is taken only where no other ended well, one of fewer than MIN_SEEDS seeds
-    only where no other has them, one of which there is a later version never.
+    A run that failed has none. A setting whose validations fail a certificate is taken only where no other ended well,
+    one of fewer than MIN_SEEDS seeds only where no other has them, one of which there is a later version never.
     """
     runs = latest(runs)
     if runs["label"].nunique() < 2:
@@ -561,10 +572,12 @@ def best_setting(runs: pd.DataFrame) -> pd.DataFrame:
     return runs[runs["label"] == min(found, key=lambda label: found[label])]
 
 
-def _standing(runs: pd.DataFrame) -> tuple[bool, bool, bool, float]:
-    """What ranks a setting among others, the least the best."""
+def _standing(runs: pd.DataFrame) -> tuple[bool, bool, bool, float, float]:
+    """What ranks a setting among others, the least the best: its survivors' median only where that of all runs ties."""
     best = _best(runs)
-    return math.isnan(best), is_void(runs, TO_Q), runs["seed"].nunique() < MIN_SEEDS, best
+    found = np.array([curve.best for curve in validations(runs)])
+    median = np.median(np.where(np.isnan(found), np.inf, found)).item()
+    return math.isnan(best), is_void(runs, TO_Q), runs["seed"].nunique() < MIN_SEEDS, median, best
 
 
 def _finished(runs: pd.DataFrame) -> int:
@@ -753,7 +766,7 @@ def failures(group: Group) -> Table:
 def rivals(part: pd.DataFrame, allowed: Collection[str] = ()) -> pd.DataFrame:
     """Of the runs on one problem those that set its target: of each solver that is ranked, at its best setting."""
     ranked = ran(part[~part["label"].isin(lint.beside(part, allowed))])
-    return pd.concat([best_setting(runs) for _, runs in ranked.groupby("solver")] or [ranked])
+    return pd.concat([best_setting(runs) for runs in _each(ranked)] or [ranked])
 
 
 def target(part: pd.DataFrame, slack: float = SLACK) -> Target | None:

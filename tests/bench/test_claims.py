@@ -371,6 +371,22 @@ def test_a_tuned_solver_is_compared_with_those_that_were_not_by_its_settings_bef
     records = [*pairs({"moons": (8.0, 4.0)}), *(run("otflow", "moons", s, 1.0, 1.9, config=tuned) for s in range(3))]
     found = measure(records)
     assert (found.interval.value, found.problems) == (pytest.approx(2.0), ("moons",))
+    equal = pairs({"moons": (9.0, 1.0)}, config=tuned)
+    longer = pairs({"moons": (7.0, 1.0)}, config={"tuning": {"trials": 9, "seconds": 99.0}})
+    by_hand = records[:6]
+    assert measure([*by_hand, *equal]).interval.value == pytest.approx(9.0), "of equal searches before those by hand"
+    assert measure([*by_hand, *equal, *longer]).interval.value == pytest.approx(7.0)
+
+
+def test_a_setting_whose_survivor_is_lucky_is_not_the_best() -> None:
+    """Of three runs two diverge: the other setting sets q, and its runs reach it."""
+    lucky = [run("ffjord", "moons", 0, 1.0, best=2.5, settings={"lr": 1})]
+    lucky += [run("ffjord", "moons", seed, 1.0, settings={"lr": 1}, status="diverged") for seed in (1, 2)]
+    sound = [run("ffjord", "moons", seed, 8.0, best=2.8) for seed in range(3)]
+    otflow = [run("otflow", "moons", seed, 2.0, best=2.6) for seed in range(3)]
+    found = measure([*lucky, *sound, *otflow])
+    assert found.interval.value == pytest.approx(4.0)
+    assert not any("penalised" in note for note in found.notes)
 
 
 def test_enough_seeds_go_before_seconds_and_seconds_before_more_seeds() -> None:
@@ -395,7 +411,9 @@ def test_settings_without_a_validation_nll_are_not_chosen_among() -> None:
         run("enot", "moons", 0, 1.0, best=math.nan, settings={"lr": lr}, metrics={"l2_uvp": lr}) for lr in (0.1, 0.2)
     ]
     query = {"kind": "value", "of": "l2_uvp", "solver": "enot"}
-    with pytest.raises(Refused, match="enot on moons has several settings and no validation NLL to choose one by"):
+    with pytest.raises(
+        Missing, match="without moons: enot has several settings and no validation NLL to choose one by"
+    ):
         built(query).measure(evidence(records))
     assert built(query | {"setting": {"lr": 0.1}}).measure(evidence(records)).interval.value == pytest.approx(0.1)
 
@@ -1085,6 +1103,16 @@ def test_the_headline_by_mean_and_opponent() -> None:
     assert [cell.value for cell in rows["training time to q, FFJORD"][:3]] == pytest.approx([5.0, 4.0, 3.2])
     assert [cell.value for cell in rows["training time ratio, RNODE (published)"][:3]] == [7.944, 6.463, 9.677]
     assert not shown.headlines(evidence([make("moments")]))
+
+
+def test_the_headline_says_of_what_it_is_and_that_a_bound_is_one() -> None:
+    swept = [*SWEPT, *sized("otflow", {400: 2.01, 1600: 2.0})]
+    (table,) = shown.headlines(evidence(swept))
+    first = dict(table.rows)["weights at equal quality, FFJORD"][0]
+    assert (first.text, first.value) == (">= 8.00 [8.00, inf]", 8.0)
+    assert any("training time to q, FFJORD: weights: ffjord 3,200, otflow 1,600" in note for note in table.notes)
+    assert table.notes[-1].startswith("No equal tuning budget")
+    assert sum("tuning budget" in note for note in table.notes) == 1
 
 
 def test_the_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -75,7 +75,8 @@ def test_a_bound_is_reproduced_only_where_its_open_side_does_not_matter() -> Non
     assert (found.verdict, found.why) == (
         NOT_MEASURABLE, "undecided: the interval reaches to both sides of >= 10; smaller sizes would tell"
     )  # fmt: skip
-    assert judge(part(), replace(measured(8.0, 7.0, 9.0), above=True)).verdict == PARTLY
+    more = judge(part(), replace(measured(8.0, 7.0, 9.0), above=True))
+    assert (more.verdict, more.why) == (PARTLY, ">= 1, and as a bound it does not exclude >= 10")
     less = judge(part(), replace(measured(8.0, 7.0, 9.0), below=True))
     assert (less.verdict, less.why) == (NOT_REPRODUCED, "not >= 10; >= 1, but it is a bound")
     assert judge(part(), replace(measured(8.0, 7.0, 9.0), above=True, below=True)).verdict == NOT_MEASURABLE
@@ -86,6 +87,14 @@ def test_an_arithmetic_mean_within_the_bounds_needs_the_geometric_one_within_the
     found = judge(part(), high)
     assert (found.verdict, found.why) == (PARTLY, ">= 10, but the geometric mean is not >= 1")
     assert judge(part(), replace(high, geometric=Interval(8.0, 7.0, 9.0))).verdict == REPRODUCED
+    wide = judge(part(), replace(high, geometric=Interval(1.2, 0.9, 1.6)))
+    assert (wide.verdict, wide.why) == (PARTLY, ">= 10, but the geometric mean's interval reaches beyond >= 1")
+
+
+def test_as_many_problems_as_were_published_are_enough() -> None:
+    few = part(problems=6, published_on=["a", "b"])
+    assert judge(few, measured(12.0, 10.5, 14.0)).verdict == REPRODUCED
+    assert judge(replace(few, published_on=["a", "z"]), measured(12.0, 10.5, 14.0)).verdict == NOT_MEASURABLE
 
 
 @pytest.mark.parametrize("value", [NAN, math.inf, -math.inf])

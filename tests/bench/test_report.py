@@ -460,9 +460,20 @@ def test_who_is_within_a_tenth_of_a_nat_of_the_best_is_said():
     notes = tables.summary(group(records), "8gaussians", "otflow").notes
     assert (
         "Within 0.1 nat of the best test NLL, 2.800 of ffjord: otflow (a); not there, with what they were given: "
-        "rnode (+0.25), maf (no sound NLL)." in notes
+        "rnode (+0.25), maf (not of all its runs a sound NLL)." in notes
     )
     assert tables.near(group(records[:3]).frame) == [], "one solver is the best of itself"
+    lucky = [fake.make("cfm", metrics={"nll": 1.0}), *(fake.make("cfm", seed=s, status="diverged") for s in (1, 2))]
+    (note,) = tables.near(group([*records, *lucky]).frame)
+    assert "cfm (not of all its runs a sound NLL)" in note, "a survivor is not its solver"
+
+
+def test_a_superseded_version_is_left_out_and_named():
+    old = [fake.make(seed=s, floor=5.0) for s in range(3)]
+    new = fake.make(settings={"version": 2})
+    found = group([*old, new, *(fake.make("ffjord", seed=s) for s in range(3))])
+    assert len(found.frame) == 4
+    assert any(note.startswith("Left out, as a later version was run: otflow") for note in found.notes)
 
 
 def test_the_target_is_set_by_the_best_settings_of_those_that_are_ranked():
