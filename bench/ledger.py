@@ -256,7 +256,7 @@ def judge(part: Part, measured: Measured) -> Finding:
     if part.reproduced.hold(value, low, high):
         if not _geometric_holds(part, measured):
             return Finding(part, PARTLY, f"{part.reproduced}, but {_but_geometric(part, measured)}", measured)
-        alone = "; no interval" if math.isnan(low) else ""
+        alone = "; no interval" if math.isnan(measured.interval.low) else ""
         return Finding(part, REPRODUCED, f"{part.reproduced}{alone}", measured)
     if _partly(part, measured):
         return Finding(part, PARTLY, _only_partly(part, measured), measured)

@@ -355,8 +355,9 @@ class _Loop:
         with Work() as work:
             terms = trial.step()
         evaluations = terms.get("nfe_forward", 0.0) + terms.get("nfe_backward", 0.0)
-        self.tally.flops, self.tally.counted = work.flops, sorted(terms)
-        self.tally.flops_per_evaluation = work.flops / evaluations if evaluations else None
+        if not self.tally.steps or self.tally.flops is not None:  # a resumed run may know that its steps differ
+            self.tally.flops, self.tally.counted = work.flops, sorted(terms)
+            self.tally.flops_per_evaluation = work.flops / evaluations if evaluations else None
         self.tally.warmup_seconds += time.perf_counter() - begin
         return None
 

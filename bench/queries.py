@@ -124,7 +124,7 @@ class Evidence:
         return name
 
     def runs(self, solvers: Iterable[str], datasets: Sequence[str] | None) -> pd.DataFrame:
-        """The runs that a claim may use. Raises Missing and Refused."""
+        """The runs that a claim may use, of each solver's last version. Raises Missing and Refused."""
         for solver in solvers:
             if not (CONF / "solver" / f"{solver}.yaml").exists() and solver not in set(self.frame["solver"]):
                 raise Missing(f"this suite has no solver {solver}")
@@ -143,7 +143,7 @@ class Evidence:
                 "move it away and run its cell again"
             )
         one_machine(_machine(*row) for row in part[list(MACHINE)].drop_duplicates().itertuples(index=False))
-        return part
+        return lint.without_replaced(part)[0]
 
     def few(self, found: Mapping[str, int]) -> dict[str, str]:
         """Of `found`, each with its number of seeds, those that have too few where others have enough, and why."""

@@ -94,7 +94,7 @@ def compare(solver: pd.DataFrame, reference: pd.DataFrame, goal: Target | None) 
         return Sizes.unknown(said)
     below, above = least
     edge = [n for n, one, share in zip(names, least, search.censored(), strict=True) if share > TAIL and not one]
-    ends = f"the interval ends with the smallest tried of {together(edge)}" if edge else ""
+    ends = f"in some resamples the smallest tried of {together(edge)} does" if edge else ""
     said = "; ".join(filter(None, (said, ends)))
     seeds = min(len(row) for row in search.strata)
     a, b = (np.full(seeds, size) for size in found)

@@ -29,6 +29,7 @@ class SuiteSweeper(BasicSweeper):
     ) -> None:
         super().__init__(max_batch_size=max_batch_size, params=dict(params or {}))
         others = [product for name in suites or () for product in products_of(name)]
+        self.own = list(products or ())
         self.products = [*(products or ([] if others else [{}])), *others]
 
     def sweep(self, arguments: list[str]) -> Any:
@@ -42,7 +43,8 @@ class SuiteSweeper(BasicSweeper):
             named = [f"{name}={value}" for name, value in {**self.params, **product}.items()]
             own = [word for given in named for word in lenient(given)]  # as on the command line
             overrides = parser.parse_overrides([*own, *arguments])
-            self._refuse_twice(product, [one.key_or_group for one in overrides[len(own) :]])
+            if product in self.own:
+                self._refuse_twice(product, [one.key_or_group for one in overrides[len(own) :]])
             if any(one.get_key_element() == "suite" and one.is_sweep_override() for one in overrides):
                 raise HydraException("suite takes one name: run the suites one after the other")
             jobs.update(dict.fromkeys(tuple(job) for job in self.split_arguments(overrides, None)[0]))

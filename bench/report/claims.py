@@ -120,7 +120,7 @@ def _text(found: Measured) -> str:
     """The estimate and its interval; of a bound the side that is open."""
     value, low, high = found.reach
     sign = {(True, False): ">= ", (False, True): "<= "}.get((found.above, found.below), "")
-    if math.isnan(low) or low == high:
+    if math.isnan(found.interval.low) or low == high:
         return sign + significant(value)
     return f"{sign}{significant(value)} [{significant(low)}, {significant(high)}]"
 

@@ -238,7 +238,7 @@ def _group(number: int, part: pd.DataFrame, apart: Sequence[str], allowed: tuple
     part, counted = once(part, ["key"])
     cell = ["dataset", "label", "seed"]
     again = part[part.duplicated(cell)]
-    kept, replaced = _without_replaced(part.drop_duplicates(cell))
+    kept, replaced = without_replaced(part.drop_duplicates(cell))
     problems = tuple(
         clean(f"{r['folder'] / r['key']}.json: {r['dataset']} {r['label']} seed {r['seed']} is there already", 300)
         for _, r in again.iterrows()
@@ -250,7 +250,7 @@ def _group(number: int, part: pd.DataFrame, apart: Sequence[str], allowed: tuple
     return Group(number, _title(kept), kept, notes, problems, allowed, caveats)
 
 
-def _without_replaced(part: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+def without_replaced(part: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     """`part` without runs of a version of a solver of whose settings there is a later one, and a note of them."""
     if part.empty:
         return part, []

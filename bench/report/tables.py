@@ -1,6 +1,7 @@
 """The tables: a row per solver for each dataset, ratios to a reference solver, and what the ratios are made of.
 
-The target q of a comparison is the largest, over the compared solvers, of their median best validation NLL, + SLACK;
+The target q of a comparison is the largest, over the compared solvers, of their median best validation NLL, + SLACK,
+each at its best setting, and without those that are not ranked as others have more seeds;
 the baseline is in every table but sets no target, and nor does a solver whose validations are void. A run that does not
 reach q counts as PENALTY x its budget and is never dropped; one that never ran, as its solver cannot take the problem,
 counts for nothing. Intervals need MIN_SEEDS seeds.
@@ -38,9 +39,9 @@ LEGEND = (
     f"seeds, by the bootstrap from there; none below {MIN_SEEDS}. Bold: the best, where it is of all its runs, all "
     "others have intervals too, and its own lies below theirs (times: among those that reach q).",
     "†: a certificate failed, of one run at least; the number is void and ranked nowhere.",
-    f"q: the largest median best validation NLL of the compared solvers that is not void, + {SLACK} nat; reached "
-    "at the first of two successive validations at or below it, or at the only one. *: runs that did not reach it, "
-    f"each counted as {PENALTY:g} × its budget; where none did, the best validation NLL stands instead.",
+    "q: the largest median best validation NLL, not void, of the ranked solvers, each at its best setting, + "
+    f"{SLACK} nat; reached at the first of two successive validations at or below it, or at the only one. *: runs that "
+    f"did not reach it, each counted as {PENALTY:g} × its budget; where none did, the best validation NLL stands there.",
     f"No MMD: below {MMD_FLOOR:g} in every run of the problem, where its kernel tells no two rows apart.",
     "Seconds are of the step clock, which validation stops; density and samples: as many points as the test set has.",
 )
@@ -209,7 +210,7 @@ def summary(group: Group, dataset: str, reference: str) -> Table:
     if BASELINE not in set(part["solver"]):
         rows.append((BASELINE, (Cell("no record"), *[NOTHING] * (len(columns) - 1))))
     name = f"{dataset}{group.suffix}"
-    notes = mixed + near(part) + _summary_notes(part, goal) + sources
+    notes = mixed + near(part, fair) + _summary_notes(part, goal) + sources
     made = Table(
         name, dataset, "solver", list(columns), rows, notes, LEGEND, naming=lambda row, q: f"{row} {q} {dataset}"
     )
@@ -238,22 +239,33 @@ def ranking(group: Group, part: pd.DataFrame) -> tuple[set[str], list[str]]:
     return set(rivals["label"]) - set(beside), told
 
 
-def near(part: pd.DataFrame) -> list[str]:
-    """A note of the solvers, at their best settings, within NEAR of the lowest test NLL, and of how far others are."""
+def near(part: pd.DataFrame, fair: Collection[str]) -> list[str]:
+    """A note of the solvers, at their best settings, within NEAR of the lowest test NLL, and of how far others are.
+
+    None where nothing is `fair` to rank; labels that are not, as others have more seeds, say so.
+    """
     tried = ran(part[~part["solver"].isin(lint.BASELINES)])
     best = {str(runs["label"].iloc[0]): runs for runs in map(best_setting, _each(tried))}
     whole = {label: runs for label, runs in best.items() if len(_values(runs, NLL)) == len(runs)}
     sound = {label: cell_of(runs, NLL).value for label, runs in whole.items() if not is_void(runs, NLL.voided_by)}
     unsound = [label for label, runs in best.items() if label not in sound and _has_density(runs)]
-    if len(sound) + len(unsound) < 2 or not sound:
+    if len(sound) + len(unsound) < 2 or not sound or not fair:
         return []
     first, *others = sorted(sound, key=lambda label: sound[label])
     above = {label: sound[label] - sound[first] for label in others}
-    there = [label for label, value in above.items() if value <= NEAR]
-    late = [f"{label} (+{value:.2f})" for label, value in above.items() if value > NEAR]
+    name = {label: label if label in fair else f"{label} [{_seeds(best[label])}]" for label in best}
+    there = [name[label] for label, value in above.items() if value <= NEAR]
+    late = [f"{name[label]} (+{value:.2f})" for label, value in above.items() if value > NEAR]
     late += [f"{label} (not of all its runs a sound NLL)" for label in unsound]
-    told = f"Within {NEAR} nat of the best test NLL, {sound[first]:.3f} of {first}: {', '.join(there) or 'no other'}"
+    told = (
+        f"Within {NEAR} nat of the best test NLL, {sound[first]:.3f} of {name[first]}: {', '.join(there) or 'no other'}"
+    )
     return [told + (f"; not there, with what they were given: {', '.join(late)}." if late else ".")]
+
+
+def _seeds(runs: pd.DataFrame) -> str:
+    n = runs["seed"].nunique()
+    return "1 seed" if n == 1 else f"{n} seeds"
 
 
 def _each(runs: pd.DataFrame) -> list[pd.DataFrame]:
@@ -271,7 +283,9 @@ def _summary_notes(part: pd.DataFrame, goal: Target | None) -> list[str]:
     notes = [] if goal is None else [f"q = {goal.q:.3f} nats{goal.mark}" + _still(goal)]
     # solvers that have no likelihood miss no target
     if goal is None and ((tried["status"] != "ok").any() or is_void(tried, TO_Q)):
-        notes = ["No solver ended with a finite validation NLL that no failed certificate voids: there is no target q."]
+        notes = [
+            "No ranked solver ended with a finite validation NLL which no failed certificate voids: there is no target."
+        ]
     notes += settings(part)
     noisy = tried[tried["noisy"]]
     if len(noisy):

@@ -785,6 +785,16 @@ def test_what_never_ran_is_no_failure(opened):
 
 
 @pytest.mark.slow
+def test_a_worse_setting_and_a_solver_of_fewer_seeds_set_no_target(opened):
+    records = [fake.make(solver, "a", seed, floor=2.8) for solver in ("otflow", "ffjord") for seed in range(3)]
+    narrow = [fake.make("otflow", "a", seed, floor=4.0, settings={"width": 4}) for seed in range(3)]
+    tab = opened([*records, *narrow, fake.make("rnode", "a", 0, floor=5.0)])
+    q = tab.evaluate("report.target(report.parts[0], 'a', 0.02)")
+    assert q == pytest.approx(target(group(records).frame, 0.02))
+    assert q < 3.0
+
+
+@pytest.mark.slow
 def test_what_a_certificate_voids_sets_no_target(opened):
     worse = [fake.make("rnode", "a", seed, floor=4.0, failed=["density_integral"]) for seed in range(3)]
     records = [*both("a"), *worse]
