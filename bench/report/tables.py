@@ -40,8 +40,9 @@ LEGEND = (
     "others have intervals too, and its own lies below theirs (times: among those that reach q).",
     "†: a certificate failed, of one run at least; the number is void and ranked nowhere.",
     "q: the largest median best validation NLL, not void, of the ranked solvers, each at its best setting, + "
-    f"{SLACK} nat; reached at the first of two successive validations at or below it, or at the only one. *: runs that "
-    f"did not reach it, each counted as {PENALTY:g} × its budget; where none did, the best validation NLL stands there.",
+    f"{SLACK} nat; reached at the first of two successive validations at or below it, or at the only one. *: runs "
+    f"that did not reach it, each counted as {PENALTY:g} × its budget; where none did, the best validation NLL stands "
+    "there.",
     f"No MMD: below {MMD_FLOOR:g} in every run of the problem, where its kernel tells no two rows apart.",
     "Seconds are of the step clock, which validation stops; density and samples: as many points as the test set has.",
 )
@@ -284,7 +285,7 @@ def _summary_notes(part: pd.DataFrame, goal: Target | None) -> list[str]:
     # solvers that have no likelihood miss no target
     if goal is None and ((tried["status"] != "ok").any() or is_void(tried, TO_Q)):
         notes = [
-            "No ranked solver ended with a finite validation NLL which no failed certificate voids: there is no target."
+            "No ranked solver ended with a finite validation NLL which no certificate voids: there is no target q."
         ]
     notes += settings(part)
     noisy = tried[tried["noisy"]]

@@ -1229,7 +1229,7 @@ def test_without_a_density_that_holds_there_is_no_target_and_the_table_says_so()
     only = group([r for name in ("otflow", "ffjord") for r in three(name, [1, 2, 3], failed=["density_integral"])])
     assert tables.target(only.frame) is None
     table = tables.summary(only, "8gaussians", "otflow")
-    assert any(note.endswith("voids: there is no target.") for note in table.notes)
+    assert any(note.endswith("voids: there is no target q.") for note in table.notes)
     assert cells(tables.ratios(only, "ffjord", "otflow"))["8gaussians"]["seconds to q"] == render.NOTHING
 
 
