@@ -87,11 +87,11 @@ def shown(table: Table) -> str:
     return render.markdown(replace(table, legend=[line for line in table.legend if line not in TOLD]))
 
 
-def flows(dataset: str) -> Made:
-    """The report's table of the runs on `dataset` that are of the budget most of them have."""
+def flows(dataset: str, tuned: bool = False) -> Made:
+    """The report's table of the runs on `dataset`, searched for or not, that are of the budget most of those have."""
 
     def make(records: pd.DataFrame) -> Table:
-        group = largest(records[records["dataset"] == dataset], dataset)
+        group = largest(records[(records["dataset"] == dataset) & ((records["tuning"] != "none") == tuned)], dataset)
         made = tables.summary(group, dataset, REFERENCE)
         title = f"{dataset}, {group.frame['budget'].iloc[0]} at most"
         return replace(made, title=title, notes=[*made.notes, provenance(group.frame)])
@@ -103,7 +103,7 @@ def gaps_of(dataset: str) -> Made:
     """The report's table of a partial set beside the standard one."""
 
     def make(records: pd.DataFrame) -> Table:
-        group = largest(records[records["dataset"] == dataset], dataset)
+        group = largest(records[(records["dataset"] == dataset) & (records["tuning"] == "none")], dataset)
         made = gaps.table(group, dataset)
         return replace(made, notes=[*made.notes, provenance(group.frame)])
 
@@ -258,6 +258,7 @@ TABLES: dict[str, Made] = {
     "bsds300_redrawn": flows("bsds300_redrawn"),
     "bsds300_redrawn_gaps": gaps_of("bsds300_redrawn"),
     "miniboone_small": flows("miniboone_small"),
+    "miniboone_small_tuned": flows("miniboone_small", tuned=True),
     "power_2007h1": flows("power_2007h1"),
     "miniboone_small_gaps": gaps_of("miniboone_small"),
     "power_2007h1_gaps": gaps_of("power_2007h1"),
