@@ -22,7 +22,7 @@ from bench.search import Tuning
 from tests.bench import fake_records
 
 SPACE = "width: {choice: [4, 6]}\nlr: {log_uniform: [1.0e-3, 1.0e-2]}\n"
-QUICK = ["dataset=breast_cancer", "threads=1", "budget.steps=2", "validation.rows=20"]
+QUICK = ["dataset=breast_cancer", "threads=1", "solver.max_steps=2", "validation.rows=20"]
 
 
 def config_of(*overrides: str) -> dict[str, Any]:
@@ -127,6 +127,7 @@ def test_settings_that_are_written(tmp_path: Path) -> None:
         (["solver=moments", "trials=2", "seconds=1"], "moments has no search space"),
         (["solver=otflow", "dataset=nowhere", "trials=2", "seconds=1"], "no dataset nowhere: choose from"),
         (["solver=otflow", "trials=2", "seconds=1", "budget.seconds=9"], "cannot use budget.seconds=9"),
+        (["solver=otflow", "trials=2", "seconds=1", "budget.steps=9"], "cannot use budget.steps=9"),
         (["solver=otflow", "trials=2", "seconds=1", "solver.depht=9"], "OTFlow has no such field"),
         (["solver=otflow", "trials=2", "seconds=1", "solver._target_=tests.stubs.Decay"], "cannot use solver._target_"),
         (["solver=otflow", "trials=2", "seconds=1", "nonsense=9"], "nonsense"),
