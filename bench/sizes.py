@@ -13,7 +13,6 @@ import pandas as pd
 
 from bench import stats
 from bench.report import tables
-from bench.report.frame import latest
 from bench.report.tables import Comparison, Target
 from bench.stats import Interval
 
@@ -51,10 +50,7 @@ class Search:
         """The share of resamples of the seeds in which the smallest size of either reaches the target."""
         rng = np.random.default_rng(0)
         found = self.found([np.median(rng.choice(row, (RESAMPLES, len(row))), axis=1) for row in self.strata])
-        a, b = (
-            float(np.mean(size <= min(own))) for size, own in zip(found, (self.solver, self.reference), strict=True)
-        )
-        return a, b
+        return float(np.mean(found[0] <= min(self.solver))), float(np.mean(found[1] <= min(self.reference)))
 
 
 @dataclass(frozen=True)
@@ -108,7 +104,7 @@ def held_by(runs: pd.DataFrame) -> dict[float, np.ndarray]:
     parameters. Of two settings of one size the better counts, and none of fewer than tables.MIN_SEEDS seeds where
     others have them.
     """
-    settings = [rows for _, rows in latest(runs).groupby("label") if rows["parameters"].notna().any()]
+    settings = [rows for _, rows in runs.groupby("label") if rows["parameters"].notna().any()]
     sound = [rows for rows in settings if not tables.is_void(rows, tables.TO_Q)]
     least = min(tables.MIN_SEEDS, max((len(rows) for rows in sound), default=0))
     found: dict[float, np.ndarray] = {}
