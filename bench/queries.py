@@ -23,7 +23,6 @@ from bench import record, sizes, stats
 from bench.ledger import NOT_MEASURABLE, Claim, ClaimError, Entry, Finding, Measured, Missing, Part, Refused, judge
 from bench.names import CONF
 from bench.report import experiments, lint, tables
-from bench.report.frame import latest
 from bench.report.tables import Comparison, Pair
 from bench.stats import Interval
 
@@ -297,21 +296,29 @@ class Compare:
         told = [*MACHINE, "threads", "solver", "dataset", "reason", "noisy", "tuning", "parameters"]
         among = [p for p in pairs if p.pair.dataset in used]
         runs = pd.concat([p.pair.both[told] for p in among])
-        late = [name for name, c in used.items() if c.mark]
-        notes += [f"penalised, as a run did not reach q: {', '.join(late)}"] if late else []
-        remarks = _by_reason({name: c.note for name, c in used.items() if c.note})
-        notes += [f"{note} on {names}" for note, names in remarks.items()]
-        open_ended = [p.pair.dataset for p in among if p.pair.goal and p.pair.goal.unconverged]
-        notes += [f"q is not converged on {', '.join(open_ended)}"] if self.of in TO_TARGET and open_ended else []
-        notes += [] if self.of in BUDGETED else ended_unlike(runs)
-        notes += weights(runs) if self.of in BUDGETED and self.of != "parameters_at_q" else []
-        noisy = sorted(runs[runs["noisy"]]["dataset"].unique()) if self.of in TIMED else []
-        notes += [f"do not quote: others used the processor ({', '.join(noisy)})"] if noisy else []
-        notes += [BY_HAND] if self.solver != self.over and (runs["tuning"] == "none").any() else []
+        notes += [*self._of_problems(used, among), *self._of_runs(runs)]
         found = from_runs(self._mean(used.values(), self.mean), [c.seeds for c in used.values()], used, runs, notes)
         above, below = (any(getattr(c, end, False) for c in used.values()) for end in ("above", "below"))
         geometric = self._geometric(used.values())
         return replace(found, runs=self._tried(among), geometric=geometric, above=above, below=below)
+
+    def _of_problems(self, used: Mapping[str, Comparison], among: "Sequence[Problem]") -> list[str]:
+        """Notes of what was compared: who was penalised, how sizes were found, where q is not converged."""
+        late = [name for name, c in used.items() if c.mark]
+        notes = [f"penalised, as a run did not reach q: {', '.join(late)}"] if late else []
+        remarks = _by_reason({name: c.note for name, c in used.items() if c.note})
+        notes += [f"{note} on {names}" for note, names in remarks.items()]
+        open_ended = [p.pair.dataset for p in among if p.pair.goal and p.pair.goal.unconverged]
+        by_target = self.of in TO_TARGET and open_ended
+        return notes + ([f"q is not converged on {', '.join(open_ended)}"] if by_target else [])
+
+    def _of_runs(self, runs: pd.DataFrame) -> list[str]:
+        """Notes of how the runs ended, their weights, others on the processor, and settings found by hand."""
+        notes = [] if self.of in BUDGETED else ended_unlike(runs)
+        notes += weights(runs) if self.of in BUDGETED and self.of != "parameters_at_q" else []
+        noisy = sorted(runs[runs["noisy"]]["dataset"].unique()) if self.of in TIMED else []
+        notes += [f"do not quote: others used the processor ({', '.join(noisy)})"] if noisy else []
+        return notes + ([BY_HAND] if self.solver != self.over and (runs["tuning"] == "none").any() else [])
 
     def _mean(self, compared: Iterable[Comparison], mean: str) -> Interval:
         """`mean` over the problems, with an interval where each has MIN_SEEDS seeds."""
@@ -425,7 +432,7 @@ def tuned_alike(a: pd.DataFrame, b: pd.DataFrame) -> Iterator[tuple[pd.DataFrame
 
 def undecidable(runs: pd.DataFrame) -> str:
     """Why nothing tells which setting of a solver is its best, as it has several and no likelihood; empty else."""
-    several = latest(runs)["label"].nunique() > 1 and (runs["status"] == "ok").any()
+    several = runs["label"].nunique() > 1 and (runs["status"] == "ok").any()
     if several and not any(np.isfinite(curve.best) for curve in tables.validations(runs)):
         return f"{runs['solver'].iloc[0]} has several settings and no validation NLL to choose one by"
     return ""

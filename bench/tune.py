@@ -4,7 +4,7 @@
 
 solver    solvers, each searched over its own space, bench/conf/tune/<solver>.yaml
 dataset   problems, each a search of its own; default 8gaussians
-trials    runs of a solver on a problem; the first has the settings as they are, published or default
+trials    runs of a solver on a problem; the first has the solver's defaults
 seconds   of step time, each trial
 seed      of the draws, and of the trials; default 0
 results   the folder of the trials' records; default results/tune, where no report looks by itself
@@ -13,6 +13,8 @@ write     folder to write the best settings to, as <solver>_<dataset>_<trials>x<
 plan      true: only say which trials there are, what is done, time and memory to expect
 
 Other words go to bench.run: dtype=float64, hydra.launcher.slots=2. A setting of the solver among them is not searched.
+tuned=NAME starts from that file of bench/conf/tuned, whose settings may have cost trials of their own: without it all
+searches start from the defaults (tuned=none), so that no solver has had more trials than another.
 
 A trial is a cell of bench.run with a record: the same command skips what is done and resumes what is not. The best
 trial is that of the lowest validation NLL which no certificate voids; test points have no say. The command that is
@@ -136,13 +138,20 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     own, others = apart(arguments, OWN)
     try:
-        return tune(OWN | own, others, console)
+        return tune(OWN | own, started(others), console)
     except (BadInput, OSError) as error:
         errors.print(Text(f"error: {error}"))
         return 2
     except KeyboardInterrupt:
         console.print("stopped: the same command goes on from here")
         return 130
+
+
+def started(others: Sequence[str]) -> list[str]:
+    """`others`, and that searches start from the defaults where they do not say: a file of bench/conf/tuned may be of
+    more trials than the search has.
+    """
+    return [*others] if any(word.startswith("tuned=") for word in others) else [*others, "tuned=none"]
 
 
 def tune(own: Mapping[str, str], others: Sequence[str], console: Console) -> int:
@@ -226,7 +235,7 @@ def table(search: Search, trials: Sequence[Trial]) -> "Table":
         cells = [*(Cell(_short(solver[name])) for name in names), Cell(trial.status), nll, *spent]
         rows.append((str(trial.number + 1), cells))
     columns = [*names, "status", "validation NLL", "steps", "s"]
-    notes = ["Trial 1 has the settings as they are, published or default."]
+    notes = ["Trial 1 has the settings that the search started from."]
     return Table(f"tune_{search.name}", search.title, "trial", columns, rows, notes)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from bench.ledger import NOT_MEASURABLE, VERDICTS, Entry, Finding, Measured, Missing, Part, Refused
 from bench.queries import BY_HAND, Compare, Evidence
 from bench.report.published import PAPER
-from bench.report.render import NOTHING, Cell, Table
+from bench.report.render import NOTHING, Cell, Table, counted
 from bench.report.tables import MIN_SEEDS, significant
 
 PUBLISHED = PAPER / "otflow_ratios.csv"
@@ -62,7 +62,7 @@ def of_page(entries: Sequence[Entry], made: Sequence[Table]) -> tuple[list[Table
     whole, *rest = made
     told, silent = ([entry for entry in entries if _silent(entry) == which] for which in (False, True))
     shown = [replace(ledger(told), name=whole.name)] if told else []
-    title = f"{_counted(len(silent), 'claim')} not measurable from these records"
+    title = f"{counted(len(silent), 'claim')} not measurable from these records"
     folded = replace(ledger(silent), name=f"{whole.name}_not_measurable", title=title) if silent else None
     return [*shown, *rest], folded
 
@@ -100,7 +100,7 @@ def _cells(finding: Finding, part: bool) -> list[Cell]:
 def _measured_on(found: Measured) -> str:
     named, many = ", ".join(found.problems), len(found.problems)
     where = f"{many} problems ({named})" if many > 1 else named
-    return f"{_counted(found.runs, 'run')}, {_counted(found.seeds, 'seed')}, on {where}; {found.hardware}"
+    return f"{counted(found.runs, 'run')}, {counted(found.seeds, 'seed')}, on {where}; {found.hardware}"
 
 
 def _published_on(part: Part, found: Measured) -> str:
@@ -110,10 +110,6 @@ def _published_on(part: Part, found: Measured) -> str:
     where = f" with {part.published_hardware}" if part.published_hardware else ""
     shared = len(set(part.published_on) & set(found.problems))
     return f"published on {', '.join(part.published_on)}{where}, {shared or 'none'} of them measured here"
-
-
-def _counted(n: int, name: str) -> str:
-    return f"{n} {name}" if n == 1 else f"{n} {name}s"
 
 
 def _text(found: Measured) -> str:
@@ -155,7 +151,7 @@ def _measured(of: str, solver: str, evidence: Evidence) -> tuple[list[Cell], Seq
     several = found["geometric"]
     marks = "*" if any("penalised" in note for note in several.notes) else ""
     cells = [Cell(_text(one) + marks, *one.interval) for one in found.values()]
-    whose = f"{len(several.problems)}, {_counted(several.seeds, 'seed')}: {', '.join(several.problems)}"
+    whose = f"{len(several.problems)}, {counted(several.seeds, 'seed')}: {', '.join(several.problems)}"
     return [*cells, Cell(whose)], several.notes
 
 

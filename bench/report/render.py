@@ -43,6 +43,11 @@ class Cell:
 NOTHING = Cell("–")
 
 
+def counted(n: int, name: str) -> str:
+    """ "1 seed", "3 seeds"."""
+    return f"{n} {name}" if n == 1 else f"{n} {name}s"
+
+
 @dataclass(frozen=True)
 class Table:
     """`rows` are (label, cells), one cell for each of `columns`; `heading` stands over the labels."""

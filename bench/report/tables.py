@@ -20,9 +20,9 @@ import pandas as pd
 
 from bench import stats
 from bench.report import lint, published
-from bench.report.frame import BASELINE, Curve, by_reference, latest
+from bench.report.frame import BASELINE, Curve, by_reference
 from bench.report.lint import Group
-from bench.report.render import NOTHING, Cell, Table
+from bench.report.render import NOTHING, Cell, Table, counted
 from bench.stats import Interval
 
 SLACK = 0.02
@@ -254,7 +254,8 @@ def near(part: pd.DataFrame, fair: Collection[str]) -> list[str]:
         return []
     first, *others = sorted(sound, key=lambda label: sound[label])
     above = {label: sound[label] - sound[first] for label in others}
-    name = {label: label if label in fair else f"{label} [{_seeds(best[label])}]" for label in best}
+    seeds = {label: counted(runs["seed"].nunique(), "seed") for label, runs in best.items()}
+    name = {label: label if label in fair else f"{label} [{seeds[label]}]" for label in best}
     there = [name[label] for label, value in above.items() if value <= NEAR]
     late = [f"{name[label]} (+{value:.2f})" for label, value in above.items() if value > NEAR]
     late += [f"{label} (not of all its runs a sound NLL)" for label in unsound]
@@ -262,11 +263,6 @@ def near(part: pd.DataFrame, fair: Collection[str]) -> list[str]:
         f"Within {NEAR} nat of the best test NLL, {sound[first]:.3f} of {name[first]}: {', '.join(there) or 'no other'}"
     )
     return [told + (f"; not there, with what they were given: {', '.join(late)}." if late else ".")]
-
-
-def _seeds(runs: pd.DataFrame) -> str:
-    n = runs["seed"].nunique()
-    return "1 seed" if n == 1 else f"{n} seeds"
 
 
 def _each(runs: pd.DataFrame) -> list[pd.DataFrame]:
@@ -578,9 +574,8 @@ def best_setting(runs: pd.DataFrame) -> pd.DataFrame:
     """Of several settings of one solver, that with the lowest median best validation NLL.
 
     A run that failed has none. A setting whose validations fail a certificate is taken only where no other ended well,
-    one of fewer than MIN_SEEDS seeds only where no other has them, one of which there is a later version never.
+    one of fewer than MIN_SEEDS seeds only where no other has them.
     """
-    runs = latest(runs)
     if runs["label"].nunique() < 2:
         return runs
     found = {label: _standing(rows) for label, rows in runs.groupby("label")}
@@ -602,7 +597,7 @@ def _finished(runs: pd.DataFrame) -> int:
 def _failed(*solvers: pd.DataFrame) -> list[tuple[str, str]]:
     """The solvers that have failed runs, and how many: "1 run"."""
     counts = {runs["label"].iloc[0]: len(runs) - _finished(runs) for runs in solvers}
-    return [(label, "1 run" if n == 1 else f"{n} runs") for label, n in counts.items() if n]
+    return [(label, counted(n, "run")) for label, n in counts.items() if n]
 
 
 def same_seeds(a: pd.DataFrame, b: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame, str]:

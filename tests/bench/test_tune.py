@@ -156,6 +156,11 @@ def test_a_plan_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_search_starts_from_the_defaults_unless_told() -> None:
+    assert tune.started(["dtype=float64"]) == ["dtype=float64", "tuned=none"]
+    assert tune.started(["tuned=ffjord_published"]) == ["tuned=ffjord_published"]
+
+
 def test_solvers_take_turns() -> None:
     one, two = study({}, {"lr": 1.0}), study({}, {"lr": 2.0})
     assert tune.in_turn([one, two]) == [(one, 0), (two, 0), (one, 1), (two, 1)]
@@ -174,6 +179,9 @@ def test_from_end_to_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd:
     for one in found.values():
         assert (one["status"], one["config"]["budget"]["seconds"], one["config"]["seed"]) == ("ok", 20.0, 0)
         assert "tuning" not in one["config"], "a trial itself is not tuned"
+    defaults = config_of("solver=otflow", "tuned=none", *QUICK)["solver"]
+    assert defaults in [one["config"]["solver"] for one in found.values()]
+    assert config_of("solver=otflow", *QUICK)["solver"] != defaults, "or nothing is tested"
     best = min(found.values(), key=lambda one: min(entry["valid_nll"] for entry in one["trace"]))
     command = next(line for line in out.splitlines() if line.startswith("python -m bench.run"))
     won = config_of(*(word for word in shlex.split(command)[4:] if not word.startswith("seed=")))
