@@ -3,8 +3,8 @@
 A query is written as {kind: NAME, field: value, ...} with the kinds of KINDS. Whatever it uses must come from one
 machine; where it uses seconds, from one environment (bench.report.lint); and of one problem, from one budget, protocol
 and tuning budget: that which `rank` puts first. Problems take no part where a run of a solver has no certified
-number, as the survivors' median is not the solver's, nor where there are fewer seeds than are asked for and others have
-as many; the notes name both. Imports no torch.
+number, as the survivors' median is not the solver's, in seconds where others used the processor, nor where there are
+fewer seeds than are asked for and others have as many; the notes name them. Imports no torch.
 """
 
 import csv
@@ -33,7 +33,7 @@ TIMED = (*TRAINED, "inference", "estimated_inference", "density", "samples")
 TO_TARGET = ("seconds_to_q", "parameters_at_q")  # what the target q decides
 BUDGETED = (*TIMED, "parameters_at_q", "best_nll")  # compared within one environment: how far seconds of training get
 EIGHTH = 0.125  # bench.accuracy.EFFORTS[0], which would bring torch along
-BY_HAND = "no equal tuning budget: settings are the authors', by hand, or of searches that others did not have"
+BY_HAND = "no equal tuning budget: settings are the authors', defaults, by hand, or of searches others did not have"
 
 Arrays = Sequence[np.ndarray]
 Setting = Mapping[str, Any]
@@ -293,7 +293,7 @@ class Compare:
         if not used:
             both = f"{self.solver} and {self.over} both have {_words(self.of)}"
             raise Missing(f"no problem on which {both}{_in_brackets(notes)}")
-        told = [*MACHINE, "threads", "solver", "dataset", "reason", "noisy", "tuning", "parameters"]
+        told = [*MACHINE, "threads", "solver", "dataset", "reason", "tuning", "parameters"]
         among = [p for p in pairs if p.pair.dataset in used]
         runs = pd.concat([p.pair.both[told] for p in among])
         notes += [*self._of_problems(used, among), *self._of_runs(runs)]
@@ -313,11 +313,9 @@ class Compare:
         return notes + ([f"q is not converged on {', '.join(open_ended)}"] if by_target else [])
 
     def _of_runs(self, runs: pd.DataFrame) -> list[str]:
-        """Notes of how the runs ended, their weights, others on the processor, and settings found by hand."""
+        """Notes of how the runs ended, of their weights, and of settings found by hand."""
         notes = [] if self.of in BUDGETED else ended_unlike(runs)
         notes += weights(runs) if self.of in BUDGETED and self.of != "parameters_at_q" else []
-        noisy = sorted(runs[runs["noisy"]]["dataset"].unique()) if self.of in TIMED else []
-        notes += [f"do not quote: others used the processor ({', '.join(noisy)})"] if noisy else []
         return notes + ([BY_HAND] if self.solver != self.over and (runs["tuning"] == "none").any() else [])
 
     def _mean(self, compared: Iterable[Comparison], mean: str) -> Interval:
@@ -341,6 +339,8 @@ class Compare:
         """Why a problem takes no part; empty where it does."""
         if c.void:
             return "a certificate failed"
+        if self.of in TIMED and problem.pair.both["noisy"].any():
+            return "others used the processor"
         for runs in (problem.solver, problem.reference):
             if why := undecidable(runs):
                 return why

@@ -91,7 +91,10 @@ def compare(solver: pd.DataFrame, reference: pd.DataFrame, goal: Target | None) 
     below, above = least
     edge = [n for n, one, share in zip(names, least, search.censored(), strict=True) if share > TAIL and not one]
     ends = f"in some resamples the smallest tried of {together(edge)} does" if edge else ""
-    said = "; ".join(filter(None, (said, ends)))
+    worse = best.index(max(best))
+    largest = np.median([*held[worse].values()][-1]).item() == best[worse]
+    top = f"the largest tried of {names[worse]} sets q, and larger ones might lower it" if largest else ""
+    said = "; ".join(filter(None, (said, ends, top)))
     seeds = min(len(row) for row in search.strata)
     a, b = (np.full(seeds, size) for size in found)
     return Sizes(a, b, note=said, search=search, above=above, below=below)

@@ -24,10 +24,11 @@ COLUMNS = {"arithmetic": "arithmetic_mean", "geometric": "geometric_mean", "rati
 
 LEGEND = (
     "The verdicts are computed (bench.ledger): reproduced where the estimate and its 95 % interval lie within the "
-    "claim's bounds; partly where both lie within wider ones; an arithmetic mean of ratios needs the geometric one "
-    "within these too; not measurable here where there are too few records, or the interval reaches to both sides of "
-    "the bounds (undecided). >=, <= and an infinite end: a bound. Equal quality: seconds to the common "
-    "target q, or the smallest size that reaches it; a run that does not reach it counts as twice its budget.",
+    "claim's bounds; partly where both lie within wider ones, for most the direction alone; an arithmetic mean of "
+    "ratios needs the geometric one within these too; not measurable here where there are too few records, or the "
+    "interval reaches to both sides of the bounds (undecided). >=, <= and an infinite end: a bound. Equal quality: "
+    "seconds to the common target q, or the smallest size that reaches it; a run that does not reach it counts as "
+    "twice its budget.",
 )
 HEADLINE_LEGEND = (
     "How many times more the opponent takes than OT-Flow: ratios of medians over seeds, their means over problems. A "

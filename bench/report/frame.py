@@ -37,7 +37,7 @@ METRICS = (
     *("nll", "nll_stderr", "nll_gap", "mmd", "inverse_error_mean", "inverse_error_max"),
     *("transport_cost", "cost_estimate", "estimate_gap", "cost_gap", "cost_bound", "same_law_cost"),
     *("l2_uvp", "uvp_2", "l2_uvp_inverse", "cosine"),
-    *("kinetic_energy", "normalized_path_energy", "wasserstein_2"),
+    *("kinetic_energy", "normalized_path_energy", "wasserstein_2", "wasserstein_2_floor"),
     *("kl_estimate", "relaxed_estimate_gap", "relaxed_objective_gap"),
     *("nll_gap_stderr", "cost_backward", "kl_backward"),
     *("relaxation", "relaxed_cost_gap", "relaxed_kl_gap", "relaxed_l2_uvp", "relaxed_uvp_2", "hjb_residual"),

@@ -186,6 +186,13 @@ def test_a_void_density_sets_no_target_and_the_claim_says_why() -> None:
         measure(records)
 
 
+def test_seconds_of_a_machine_that_others_used_decide_nothing() -> None:
+    noisy = pairs({"moons": (8.0, 1.0)}, env=ENV | {"noise": {"steal": 0.5}})
+    found = measure([*noisy, *pairs({"8gaussians": (8.0, 4.0)})])
+    assert (found.problems, found.notes[0]) == (("8gaussians",), "without moons: others used the processor")
+    assert measure(noisy, of="best_nll", mean="difference").problems == ("moons",), "of what no seconds decide"
+
+
 def test_a_validation_at_no_seconds_counts_nowhere() -> None:
     ffjord = sized("ffjord", {50: 4.0, 3200: 2.0})
     for one in ffjord:
@@ -198,7 +205,9 @@ def test_a_validation_at_no_seconds_counts_nowhere() -> None:
 def test_weights_are_those_of_the_smallest_width_that_reaches_q() -> None:
     found = measure([*SWEPT, *sized("otflow", WIDTHS)], of="parameters_at_q")
     assert found.interval.value == pytest.approx(8.0)  # of width 400, not 100 or 1600
-    assert found.notes == (BY_HAND,)
+    assert found.notes == ("the largest tried of ffjord sets q, and larger ones might lower it on moons", BY_HAND)
+    past = [*sized("ffjord", {50: 4.0, 3200: 2.0, 6400: 2.1}), *sized("otflow", WIDTHS | {6400: 1.9})]
+    assert measure(past, of="parameters_at_q").notes == (BY_HAND,), "the better one's largest sets nothing"
 
 
 def test_the_interval_of_weights_resamples_the_whole_search() -> None:
@@ -320,7 +329,7 @@ def test_weights_of_one_width_are_left_out() -> None:
 
 def test_the_smallest_width_tried_is_noted_where_it_reaches_q() -> None:
     found = measure([*SWEPT, *sized("otflow", {400: 2.01, 1600: 2.0})], of="parameters_at_q")
-    assert found.notes[0] == "the smallest tried of otflow reaches q, and less might on moons"
+    assert found.notes[0].startswith("the smallest tried of otflow reaches q, and less might; ")
     assert (found.above, found.below) == (True, False), "FFJORD's 3,200 over OT-Flow's 400 or less"
     swept = [*sized("ffjord", {50: 2.0, 3200: 2.0}), *sized("otflow", WIDTHS)]
     least = measure(swept, of="parameters_at_q")

@@ -395,9 +395,13 @@ def test_the_2_wasserstein_distance_of_what_arrives_from_the_target(rng):
     miss = torch.tensor([0.0, 2.0])
     found = [evaluate(p, Transport(lambda x, m=m: x + target.mean + m), rng)["wasserstein_2"] for m in (0 * miss, miss)]
     assert 0 < found[0] < 0.2  # between samples of one law
+    floors = [evaluate(p, Transport(lambda x, m=m: x + m), rng)["wasserstein_2_floor"] for m in (0 * miss, miss)]
+    assert floors[0] == floors[1] == pytest.approx(found[0], rel=0.5)
+    assert floors[0] > 0
     assert found[1] == pytest.approx(2, rel=0.05)
     high = standard_normal(4)
-    assert evaluate(problem(high, 50, rng), Transport(lambda x: x), rng)["wasserstein_2"] is None
+    beyond = evaluate(problem(high, 50, rng), Transport(lambda x: x), rng)
+    assert beyond["wasserstein_2"] is beyond["wasserstein_2_floor"] is None
 
 
 def test_backward_values_are_those_of_the_inverse_over_the_target(rng):
