@@ -413,9 +413,9 @@ def wasserstein_2(e: Evaluation) -> float | None:
 
 
 def wasserstein_2_floor(e: Evaluation) -> float | None:
-    """W2 between those points of the target and as many others of it: what `wasserstein_2` is of a perfect transport.
+    """W2 between those points of the target and one other draw of as many: `wasserstein_2` of one perfect transport.
 
-    Between mixtures it is mostly that samples differ in how many points each mode has. It scatters as they do.
+    Between mixtures it is mostly that samples differ in how many points each mode has, and another draw gives another.
     """
     if e.forward is None or e.coupled is None:
         return None

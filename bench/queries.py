@@ -3,8 +3,8 @@
 A query is written as {kind: NAME, field: value, ...} with the kinds of KINDS. Whatever it uses must come from one
 machine; where it uses seconds, from one environment (bench.report.lint); and of one problem, from one budget, protocol
 and tuning budget: that which `rank` puts first. Problems take no part where a run of a solver has no certified
-number, as the survivors' median is not the solver's, in seconds where others used the processor, nor where there are
-fewer seeds than are asked for and others have as many; the notes name them. Imports no torch.
+number, as the survivors' median is not the solver's, where seconds decide and others used the processor, nor where
+there are fewer seeds than are asked for and others have as many; the notes name them. Imports no torch.
 """
 
 import csv
@@ -227,16 +227,17 @@ def of_one_protocol(runs: pd.DataFrame) -> pd.DataFrame:
     return max(each, key=lambda same: rank(same, tables.best_setting(same)["seed"].nunique()))
 
 
-def rank(runs: pd.DataFrame, seeds: int) -> tuple[int, float, int, float, int]:
-    """What ranks the runs of one budget and protocol: enough seeds, a search for settings, version, seconds, seeds.
+def rank(runs: pd.DataFrame, seeds: int) -> tuple[int, bool, float, int, float, int]:
+    """What ranks the runs of one budget and protocol: enough seeds, quiet, a search, version, seconds, seeds.
 
-    The longer search of all its trials, 0 without one; the later version of the problem; the seconds of the budget, or
-    of the longest run where it has none, as of a schedule's steps.
+    Quiet where nobody else had the processor; the longer search of all its trials, 0 without one; the later version of
+    the problem; the seconds of the budget, or of the longest run where it has none, as of a schedule's steps.
     """
     version = json.loads(runs["protocol"].iloc[0])["dataset"].get("version", 0)
     budget = runs["budget_seconds"].max()
     seconds = runs["fit_seconds"].max() if math.isnan(budget) else budget
-    return min(seeds, tables.MIN_SEEDS), _searched(runs), version, float(np.nan_to_num(seconds)), seeds
+    quiet = not runs["noisy"].any()
+    return min(seeds, tables.MIN_SEEDS), quiet, _searched(runs), version, float(np.nan_to_num(seconds)), seeds
 
 
 def _searched(runs: pd.DataFrame) -> float:
@@ -339,7 +340,7 @@ class Compare:
         """Why a problem takes no part; empty where it does."""
         if c.void:
             return "a certificate failed"
-        if self.of in TIMED and problem.pair.both["noisy"].any():
+        if self._disturbed(problem):
             return "others used the processor"
         for runs in (problem.solver, problem.reference):
             if why := undecidable(runs):
@@ -347,6 +348,13 @@ class Compare:
         if problem.unfair:
             return f"unfair, as {problem.unfair[0]}"
         return "" if self._known(c) else c.note or "not both have it"
+
+    def _disturbed(self, problem: "Problem") -> bool:
+        """Whether others had the processor in runs whose seconds count: what was timed, and what seconds bought."""
+        searched = self.of == "parameters_at_q"
+        runs = pd.concat([problem.solver, problem.reference]) if searched else problem.pair.both
+        counts = (runs["budget_seconds"] > 0) | (self.of in TIMED)
+        return self.of in BUDGETED and bool((runs["noisy"] & counts).any())
 
     def _known(self, c: Comparison) -> bool:
         return c.seeds > 0 if self.mean == "difference" else c.known

@@ -14,7 +14,8 @@ plan      true: only say which trials there are, what is done, time and memory t
 
 Other words go to bench.run: dtype=float64, hydra.launcher.slots=2. A setting of the solver among them is not searched.
 tuned=NAME starts from that file of bench/conf/tuned, whose settings may have cost trials of their own: without it all
-searches start from the defaults (tuned=none), so that no solver has had more trials than another.
+searches start from the defaults (tuned=none), so that no solver has had more trials than another. Only the tolerances
+for the dataset are kept, as the report ranks no solvers whose tolerances differ.
 
 A trial is a cell of bench.run with a record: the same command skips what is done and resumes what is not. The best
 trial is that of the lowest validation NLL which no certificate voids; test points have no say. The command that is
@@ -53,13 +54,15 @@ OWN = {
     "write": "", "plan": "false",
 }  # fmt: skip
 REFUSED = ("budget.", "tuning.", "suite", "solver._target_")  # what a search sets itself
+FROM_DEFAULTS = "tuned=none"
+TOLERANCES = ("atol", "rtol", "test_atol", "test_rtol")
 JUDGING_SECONDS = 10  # of a trial, whose test metrics nobody needs
 SEEDS = 3  # of the command for the best
 
 
 @dataclass(frozen=True)
 class Search:
-    """The trials of a solver on a problem: the settings that each sets, none in the first."""
+    """The trials of a solver on a problem: the settings that each sets, in the first none but tolerances."""
 
     solver: str
     dataset: str
@@ -72,8 +75,10 @@ class Search:
         """Draw the settings; those that `others` fix are not searched. Raises BadInput."""
         fixed = {word.lstrip("+").partition("=")[0] for word in others}
         space = {name: part for name, part in space_of(solver).items() if f"solver.{name}" not in fixed}
-        drawn = [draw(space, seed, k) for k in range(1, tuning.trials)]
-        return cls(solver, dataset, tuning, seed, ({}, *drawn))
+        start = tolerances(solver, dataset) if FROM_DEFAULTS in others else {}
+        start = {name: part for name, part in start.items() if f"solver.{name}" not in fixed}
+        drawn = [start | draw(space, seed, k) for k in range(1, tuning.trials)]
+        return cls(solver, dataset, tuning, seed, (start, *drawn))
 
     @property
     def title(self) -> str:
@@ -151,7 +156,15 @@ def started(others: Sequence[str]) -> list[str]:
     """`others`, and that searches start from the defaults where they do not say: a file of bench/conf/tuned may be of
     more trials than the search has.
     """
-    return [*others] if any(word.startswith("tuned=") for word in others) else [*others, "tuned=none"]
+    return [*others] if any(word.startswith("tuned=") for word in others) else [*others, FROM_DEFAULTS]
+
+
+def tolerances(solver: str, dataset: str) -> dict[str, float]:
+    """Those that bench/conf/tuned gives the solver for the dataset."""
+    path = CONF / "tuned" / f"{solver}_{dataset}.yaml"
+    own = OmegaConf.to_container(OmegaConf.load(path).solver) if path.exists() else {}
+    assert isinstance(own, dict)
+    return {name: own[name] for name in TOLERANCES if name in own}
 
 
 def tune(own: Mapping[str, str], others: Sequence[str], console: Console) -> int:
@@ -225,7 +238,7 @@ def table(search: Search, trials: Sequence[Trial]) -> "Table":
     """The trials, the best first."""
     from bench.report.render import NOTHING, Cell, Table
 
-    names = list(search.trials[-1])
+    names = [name for name in search.trials[-1] if name not in TOLERANCES]
     rows = []
     ranked = sorted(trials, key=lambda trial: (trial.nll, trial.number))
     for trial in ranked:
@@ -261,8 +274,8 @@ def _lines(search: Search, best: Trial, others: Sequence[str]) -> Iterator[str]:
     """A file of bench/conf/tuned: what the published settings say beside the solver's, its own, and the budget."""
     yield f"# @package _global_\n# Ours: the best by validation NLL of {search.tuning} each, by python -m bench.tune,\n"
     yield f"# trial {best.number + 1}, seed {search.seed}.\n"
-    named = next((word.partition("=")[2] for word in others if word.startswith("tuned=")), None)
-    path = CONF / "tuned" / f"{named or f'{search.solver}_{search.dataset}'}.yaml"
+    named = next(word.partition("=")[2] for word in others if word.startswith("tuned="))
+    path = CONF / "tuned" / f"{named}.yaml"
     base = OmegaConf.load(path) if path.exists() else OmegaConf.create()
     solver = {name: part for name, part in fields_of(best.job.config["solver"]).items() if name != "_target_"}
     yield OmegaConf.to_yaml(OmegaConf.merge(base, {"tuning": asdict(search.tuning), "solver": solver}))

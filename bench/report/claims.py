@@ -126,25 +126,27 @@ def headlines(evidence: Evidence) -> list[Table]:
     """OT-Flow's headline against each opponent by each mean, and the published one; nothing where there is none."""
     evidence = replace(evidence, seeds=MIN_SEEDS)
     rows: list[tuple[str, list[Cell]]] = []
-    notes, by_hand = [], False
+    notes, hardware, by_hand = [], set(), False
     for of, (name, published) in HEADLINE.items():
         for solver, title in OPPONENTS.items():
             if (found := _measured(of, solver, evidence)) is not None:
-                cells, told = found
-                owed = [note for note in told if note != BY_HAND]
-                by_hand |= BY_HAND in told
+                cells, several = found
+                owed = [note for note in several.notes if note != BY_HAND]
+                by_hand |= BY_HAND in several.notes
+                hardware.add(several.hardware)
                 rows.append((f"{name}, {title}", cells))
                 notes += [f"{name}, {title}: {'; '.join(owed)}."] if owed else []
             rows += _published(published, title)
     notes += [f"{BY_HAND[0].upper()}{BY_HAND[1:]}."] if by_hand else []
-    if not any(not cells[0].quoted for _, cells in rows):
+    if not hardware:
         return []
+    notes.append(f"Measured on {' and '.join(sorted(hardware))}.")
     title, columns = "The headline by mean and opponent", [*COLUMNS, "problems"]
     return [Table("headline", title, "opponent / OT-Flow", columns, rows, notes, HEADLINE_LEGEND)]
 
 
-def _measured(of: str, solver: str, evidence: Evidence) -> tuple[list[Cell], Sequence[str]] | None:
-    """The cells of a row and the notes that it owes; None where nothing was measured."""
+def _measured(of: str, solver: str, evidence: Evidence) -> tuple[list[Cell], Measured] | None:
+    """The cells of a row, and what its geometric mean was measured of; None where nothing was measured."""
     try:
         found = {mean: Compare(of, solver, "otflow", mean).measure(evidence) for mean in COLUMNS}
     except (Missing, Refused):
@@ -153,7 +155,7 @@ def _measured(of: str, solver: str, evidence: Evidence) -> tuple[list[Cell], Seq
     marks = "*" if any("penalised" in note for note in several.notes) else ""
     cells = [Cell(_text(one) + marks, *one.interval) for one in found.values()]
     whose = f"{len(several.problems)}, {counted(several.seeds, 'seed')}: {', '.join(several.problems)}"
-    return [*cells, Cell(whose)], several.notes
+    return [*cells, Cell(whose)], several
 
 
 def _published(quantity: str, opponent: str, path: Path = PUBLISHED) -> list[tuple[str, list[Cell]]]:

@@ -224,7 +224,7 @@ def headline(records: pd.DataFrame) -> Table:
     made = claims.headlines(evidence(part))
     if not made:
         raise Usage("headline: no problem that OT-Flow and an opponent were run on")
-    return replace(made[0], notes=[*made[0].notes, provenance(part)])
+    return made[0]
 
 
 def evidence(records: pd.DataFrame) -> queries.Evidence:

@@ -91,8 +91,8 @@ STRAIGHT = (  # what flow matching is judged by, named as its published values a
     Quantity("NPE", column("normalized_path_energy"), significant),
 )
 STRAIGHT_LEGEND = (
-    "W2: distance between test points carried over and points of the target, and between these and as many others of "
-    "it, which a perfect transport would have. NPE: |E int |v|^2 dt - W2²| / W2². Published values are means over "
+    "W2: distance between test points carried over and points of the target; of two samples: between those and one "
+    "other draw of the target. NPE: |E int |v|^2 dt - W2²| / W2². Published values are means over "
     "seeds and their deviations.",
 )
 LEGEND = (

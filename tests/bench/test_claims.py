@@ -190,7 +190,13 @@ def test_seconds_of_a_machine_that_others_used_decide_nothing() -> None:
     noisy = pairs({"moons": (8.0, 1.0)}, env=ENV | {"noise": {"steal": 0.5}})
     found = measure([*noisy, *pairs({"8gaussians": (8.0, 4.0)})])
     assert (found.problems, found.notes[0]) == (("8gaussians",), "without moons: others used the processor")
-    assert measure(noisy, of="best_nll", mean="difference").problems == ("moons",), "of what no seconds decide"
+    with pytest.raises(Missing, match="without moons: others used the processor"):
+        measure(noisy, of="best_nll")  # a budget in seconds buys fewer steps there
+    steps = {"config": {"budget": {"seconds": None, "steps": 100, "evaluations": None, "target": None}}}
+    free = pairs({"moons": (8.0, 1.0)}, env=ENV | {"noise": {"steal": 0.5}}, **steps)
+    assert measure(free, of="best_nll").problems == ("moons",)
+    quiet = pairs({"moons": (6.0, 1.0)}, config={"budget": {"seconds": 30.0}})
+    assert measure([*noisy, *quiet]).interval.value == pytest.approx(6.0), "of the shorter budget, as it was quiet"
 
 
 def test_a_validation_at_no_seconds_counts_nowhere() -> None:

@@ -164,6 +164,17 @@ def test_the_published_widths_are_cells_of_the_toy_suite() -> None:
             assert key("width", *own) == key("toy", own[0])
 
 
+@pytest.mark.parametrize("suite", ["tabular", "tabular_small", "mnist_latent"])
+def test_a_suite_validates_all_solvers_on_a_dataset_alike(suite: str) -> None:
+    dataset = {"tabular": "miniboone", "tabular_small": "miniboone_small"}.get(suite, suite)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        found = [
+            compose("config", [f"suite={suite}", f"dataset={dataset}", f"solver={solver}"]).validation
+            for solver in ("otflow", "ffjord", "cfm", "maf")
+        ]
+    assert all(one == found[0] for one in found), "or the report compares nothing"
+
+
 def test_a_suite_of_a_suite_that_is_not_there() -> None:
     with pytest.raises(HydraException, match=r"no suite toys: choose from .*toy"):
         jobs_of([], suites=["toys"])

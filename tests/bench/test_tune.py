@@ -100,7 +100,8 @@ def test_settings_that_are_written(tmp_path: Path) -> None:
     config = config_of("solver=otflow", "dataset=miniboone", "solver.lr=0.015", "dtype=float64")
     best = tune.Trial(1, SimpleNamespace(config=config), None)  # type: ignore[arg-type]
     found = tune.Search("otflow", "miniboone", Tuning(4, 2.5), 0, ({}, {"lr": 0.015}))
-    path = tune.written(found, best, ["dtype=float64"], tmp_path)
+    others = ["dtype=float64", "tuned=otflow_miniboone"]
+    path = tune.written(found, best, others, tmp_path)
     assert path.name == "otflow_miniboone_4x2.5s.yaml"
     given = OmegaConf.load(path)
     assert path.read_text().startswith("# @package _global_\n")
@@ -108,11 +109,11 @@ def test_settings_that_are_written(tmp_path: Path) -> None:
     assert given.validation.every == 20, "what the published settings say beside the solver's"
     built = instantiate({"_target_": "solvers.otflow.OTFlow", **given.solver}, _convert_="all")
     assert record.describe(built) == config["solver"]
-    assert tune.written(found, best, [], tmp_path) == path, "the same again"
+    assert tune.written(found, best, others, tmp_path) == path, "the same again"
     assert "every" not in tune.written(found, best, ["tuned=none"], tmp_path / "none").read_text()
     path.write_text("another")
     with pytest.raises(BadInput, match="there already"):
-        tune.written(found, best, [], tmp_path)
+        tune.written(found, best, others, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -159,6 +160,18 @@ def test_a_plan_runs_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 def test_a_search_starts_from_the_defaults_unless_told() -> None:
     assert tune.started(["dtype=float64"]) == ["dtype=float64", "tuned=none"]
     assert tune.started(["tuned=ffjord_published"]) == ["tuned=ffjord_published"]
+
+
+def test_a_search_from_the_defaults_keeps_tolerances_which_are_not_ranked_with_others() -> None:
+    def of(*others: str) -> tune.Search:
+        return tune.Search.of("cfm", "miniboone_small", Tuning(2, 1), 0, others)
+
+    kept = {"test_atol": 1e-5, "test_rtol": 1e-5}
+    assert of("tuned=none").trials[0] == kept
+    assert of("tuned=none").trials[1] == kept | of("tuned=cfm_miniboone_small").trials[1]
+    assert of("tuned=none", "solver.test_atol=1e-6").trials[0] == {"test_rtol": 1e-5}
+    assert of("tuned=cfm_miniboone_small").trials[0] == {}
+    assert tune.Search.of("maf", "miniboone_small", Tuning(2, 1), 0, ["tuned=none"]).trials[0] == {}
 
 
 def test_solvers_take_turns() -> None:
