@@ -140,7 +140,7 @@ def headlines(evidence: Evidence) -> list[Table]:
     notes += [f"{BY_HAND[0].upper()}{BY_HAND[1:]}."] if by_hand else []
     if not hardware:
         return []
-    notes.append(f"Measured on {' and '.join(sorted(hardware))}.")
+    notes.append(f"Computed on {' and '.join(sorted(hardware))}.")
     title, columns = "The headline by mean and opponent", [*COLUMNS, "problems"]
     return [Table("headline", title, "opponent / OT-Flow", columns, rows, notes, HEADLINE_LEGEND)]
 

@@ -1126,7 +1126,8 @@ def test_the_headline_says_of_what_it_is_and_that_a_bound_is_one() -> None:
     first = dict(table.rows)["weights at equal quality, FFJORD"][0]
     assert (first.text, first.value) == (">= 8.00 [8.00, inf]", 8.0)
     assert any("training time to q, FFJORD: weights: ffjord 3,200, otflow 1,600" in note for note in table.notes)
-    assert table.notes[-1].startswith("No equal tuning budget")
+    assert table.notes[-2].startswith("No equal tuning budget")
+    assert table.notes[-1] == "Computed on Fake CPU 3000, threads 2."
     assert sum("tuning budget" in note for note in table.notes) == 1
 
 
