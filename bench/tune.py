@@ -34,7 +34,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 from rich.text import Text
 
@@ -161,10 +161,16 @@ def started(others: Sequence[str]) -> list[str]:
 
 def tolerances(solver: str, dataset: str) -> dict[str, float]:
     """Those that bench/conf/tuned gives the solver for the dataset."""
-    path = CONF / "tuned" / f"{solver}_{dataset}.yaml"
-    own = OmegaConf.to_container(OmegaConf.load(path).solver) if path.exists() else {}
-    assert isinstance(own, dict)
+    own = tuned(f"{solver}_{dataset}").get("solver", {})
     return {name: own[name] for name in TOLERANCES if name in own}
+
+
+def tuned(name: str) -> DictConfig:
+    """The file `name` of bench/conf/tuned; empty where there is none."""
+    path = CONF / "tuned" / f"{name}.yaml"
+    found = OmegaConf.load(path) if path.exists() else OmegaConf.create()
+    assert isinstance(found, DictConfig)
+    return found
 
 
 def tune(own: Mapping[str, str], others: Sequence[str], console: Console) -> int:
@@ -275,10 +281,8 @@ def _lines(search: Search, best: Trial, others: Sequence[str]) -> Iterator[str]:
     yield f"# @package _global_\n# Ours: the best by validation NLL of {search.tuning} each, by python -m bench.tune,\n"
     yield f"# trial {best.number + 1}, seed {search.seed}.\n"
     named = next(word.partition("=")[2] for word in others if word.startswith("tuned="))
-    path = CONF / "tuned" / f"{named}.yaml"
-    base = OmegaConf.load(path) if path.exists() else OmegaConf.create()
     solver = {name: part for name, part in fields_of(best.job.config["solver"]).items() if name != "_target_"}
-    yield OmegaConf.to_yaml(OmegaConf.merge(base, {"tuning": asdict(search.tuning), "solver": solver}))
+    yield OmegaConf.to_yaml(OmegaConf.merge(tuned(named), {"tuning": asdict(search.tuning), "solver": solver}))
 
 
 if __name__ == "__main__":

@@ -335,7 +335,8 @@ def test_weights_of_one_width_are_left_out() -> None:
 
 def test_the_smallest_width_tried_is_noted_where_it_reaches_q() -> None:
     found = measure([*SWEPT, *sized("otflow", {400: 2.01, 1600: 2.0})], of="parameters_at_q")
-    assert found.notes[0].startswith("the smallest tried of otflow reaches q, and less might; ")
+    smallest, largest = "the smallest tried of otflow reaches q, and less might", "the largest tried of ffjord sets q"
+    assert found.notes[0] == f"{smallest}; {largest}, and larger ones might lower it on moons"
     assert (found.above, found.below) == (True, False), "FFJORD's 3,200 over OT-Flow's 400 or less"
     swept = [*sized("ffjord", {50: 2.0, 3200: 2.0}), *sized("otflow", WIDTHS)]
     least = measure(swept, of="parameters_at_q")
