@@ -44,7 +44,7 @@ NOTHING = Cell("–")
 
 
 def counted(n: int, name: str) -> str:
-    """ "1 seed", "3 seeds"."""
+    """So many of what `name` is the singular of: "1 seed", "3 seeds"."""
     return f"{n} {name}" if n == 1 else f"{n} {name}s"
 
 
