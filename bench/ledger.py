@@ -42,6 +42,10 @@ class Missing(Exception):
     """Records that a query needs and that are not there; the message says which."""
 
 
+class NoneLeft(Missing):
+    """Records are there, and none of them may take part; the message says why."""
+
+
 class Refused(Exception):
     """Records that must not be measured together; the message says why."""
 

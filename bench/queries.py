@@ -3,14 +3,15 @@
 A query is written as {kind: NAME, field: value, ...} with the kinds of KINDS. Whatever it uses must come from one
 machine; where it uses seconds, from one environment (bench.report.lint); and of one problem, from one budget, protocol
 and tuning budget: that which `rank` puts first. Problems take no part where a run of a solver has no certified
-number, as the survivors' median is not the solver's, where seconds decide and others used the processor, nor where
-there are fewer seeds than are asked for and others have as many; the notes name them. Imports no torch.
+number, as the survivors' median is not the solver's, where seconds decide and others used the processor, where
+there are fewer seeds than are asked for and others have as many, nor a part of a set that takes part itself; the notes
+name them. Imports no torch.
 """
 
 import csv
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -20,9 +21,22 @@ import numpy as np
 import pandas as pd
 
 from bench import record, sizes, stats
-from bench.ledger import NOT_MEASURABLE, Claim, ClaimError, Entry, Finding, Measured, Missing, Part, Refused, judge
+from bench.ledger import (
+    NOT_MEASURABLE,
+    Claim,
+    ClaimError,
+    Entry,
+    Finding,
+    Measured,
+    Missing,
+    NoneLeft,
+    Part,
+    Refused,
+    judge,
+)
 from bench.names import CONF
 from bench.report import experiments, lint, tables
+from bench.report.published import KIN
 from bench.report.tables import Comparison, Pair
 from bench.stats import Interval
 
@@ -289,11 +303,12 @@ class Compare:
         compared = self.compare(pairs, evidence)
         lost = {p.pair.dataset: why for p in pairs if (why := self._lost(p, compared[p.pair.dataset]))}
         lost |= evidence.few({name: c.seeds for name, c in compared.items() if name not in lost})
+        lost |= parts_of_whole([name for name in compared if name not in lost])
         used = {name: c for name, c in compared.items() if name not in lost}
         notes = _without(lost)
         if not used:
             both = f"{self.solver} and {self.over} both have {_words(self.of)}"
-            raise Missing(f"no problem on which {both}{_in_brackets(notes)}")
+            raise NoneLeft(f"no problem on which {both}{_in_brackets(notes)}")
         told = [*MACHINE, "threads", "solver", "dataset", "reason", "tuning", "parameters"]
         among = [p for p in pairs if p.pair.dataset in used]
         runs = pd.concat([p.pair.both[told] for p in among])
@@ -420,6 +435,12 @@ class Problem:
     def unfair(self) -> list[lint.Mix]:
         """In what the runs of the pair differ."""
         return lint.unfair(self.pair.both)
+
+
+def parts_of_whole(names: Collection[str]) -> dict[str, str]:
+    """Of `names` the partial sets whose official one is among them, and why they do not count: one source, one vote."""
+    official = {name: KIN[name].lower() for name in names if name in KIN}
+    return {name: f"{whole} counts, of which it is a part" for name, whole in official.items() if whole in names}
 
 
 def chosen(runs: pd.DataFrame, solver: str, setting: Setting) -> pd.DataFrame:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench.ledger import NOT_MEASURABLE, VERDICTS, Entry, Finding, Measured, Missing, Part, Refused
+from bench.ledger import NOT_MEASURABLE, VERDICTS, Entry, Finding, Measured, Missing, NoneLeft, Part, Refused
 from bench.queries import BY_HAND, Compare, Evidence
 from bench.report.published import PAPER
 from bench.report.render import NOTHING, Cell, Table, counted
@@ -126,31 +126,36 @@ def headlines(evidence: Evidence) -> list[Table]:
     """OT-Flow's headline against each opponent by each mean, and the published one; nothing where there is none."""
     evidence = replace(evidence, seeds=MIN_SEEDS)
     rows: list[tuple[str, list[Cell]]] = []
-    notes, hardware, by_hand = [], set(), False
+    notes, hardware, by_hand, told = [], set(), False, False
     for of, (name, published) in HEADLINE.items():
         for solver, title in OPPONENTS.items():
-            if (found := _measured(of, solver, evidence)) is not None:
-                cells, several = found
+            row = f"{name}, {title}"
+            try:
+                cells, several = _measured(of, solver, evidence)
                 owed = [note for note in several.notes if note != BY_HAND]
                 by_hand |= BY_HAND in several.notes
                 hardware.add(several.hardware)
-                rows.append((f"{name}, {title}", cells))
-                notes += [f"{name}, {title}: {'; '.join(owed)}."] if owed else []
+                rows.append((row, cells))
+                notes += [f"{row}: {'; '.join(owed)}."] if owed else []
+                told = True
+            except NoneLeft as why:
+                rows.append((row, [NOTHING] * (len(COLUMNS) + 1)))
+                notes.append(f"{row}: {why}.")
+                told = True
+            except (Missing, Refused):
+                pass
             rows += _published(published, title)
-    notes += [f"{BY_HAND[0].upper()}{BY_HAND[1:]}."] if by_hand else []
-    if not hardware:
+    if not told:
         return []
-    notes.append(f"Computed on {' and '.join(sorted(hardware))}.")
+    notes += [f"{BY_HAND[0].upper()}{BY_HAND[1:]}."] if by_hand else []
+    notes += [f"Computed on {' and '.join(sorted(hardware))}."] if hardware else []
     title, columns = "The headline by mean and opponent", [*COLUMNS, "problems"]
     return [Table("headline", title, "opponent / OT-Flow", columns, rows, notes, HEADLINE_LEGEND)]
 
 
-def _measured(of: str, solver: str, evidence: Evidence) -> tuple[list[Cell], Measured] | None:
-    """The cells of a row, and what its geometric mean was measured of; None where nothing was measured."""
-    try:
-        found = {mean: Compare(of, solver, "otflow", mean).measure(evidence) for mean in COLUMNS}
-    except (Missing, Refused):
-        return None
+def _measured(of: str, solver: str, evidence: Evidence) -> tuple[list[Cell], Measured]:
+    """The cells of a row, and what its geometric mean was measured of. Raises Missing and Refused."""
+    found = {mean: Compare(of, solver, "otflow", mean).measure(evidence) for mean in COLUMNS}
     several = found["geometric"]
     marks = "*" if any("penalised" in note for note in several.notes) else ""
     cells = [Cell(_text(one) + marks, *one.interval) for one in found.values()]

@@ -199,6 +199,16 @@ def test_seconds_of_a_machine_that_others_used_decide_nothing() -> None:
     assert measure([*noisy, *quiet]).interval.value == pytest.approx(6.0), "of the shorter budget, as it was quiet"
 
 
+def test_a_part_of_a_set_does_not_count_beside_the_whole() -> None:
+    part, whole = {"miniboone_small": (2.0, 1.0)}, {"miniboone": (8.0, 1.0)}
+    other = {"gas_sample": (8.0, 1.0)}
+    both = measure(pairs(part | whole | other))
+    assert both.problems == ("gas_sample", "miniboone")
+    assert both.notes[0] == "without miniboone_small: miniboone counts, of which it is a part"
+    lost = pairs(whole, failed=["nll_effort"])
+    assert measure([*pairs(part), *lost]).problems == ("miniboone_small",), "the whole takes no part itself"
+
+
 def test_a_validation_at_no_seconds_counts_nowhere() -> None:
     ffjord = sized("ffjord", {50: 4.0, 3200: 2.0})
     for one in ffjord:
@@ -1119,6 +1129,15 @@ def test_the_headline_by_mean_and_opponent() -> None:
     assert [cell.value for cell in rows["training time to q, FFJORD"][:3]] == pytest.approx([5.0, 4.0, 3.2])
     assert [cell.value for cell in rows["training time ratio, RNODE (published)"][:3]] == [7.944, 6.463, 9.677]
     assert not shown.headlines(evidence([make("moments")]))
+
+
+def test_a_headline_of_which_no_problem_is_left_says_why() -> None:
+    noisy = ENV | {"noise": {"steal": 0.5}}
+    (table,) = shown.headlines(evidence(pairs({"moons": (8.0, 1.0)}, env=noisy)))
+    cells = dict(table.rows)["training time to q, FFJORD"]
+    assert [cell.text for cell in cells] == ["–"] * 4
+    why = "no problem on which ffjord and otflow both have seconds to q (without moons: others used the processor)"
+    assert f"training time to q, FFJORD: {why}." in table.notes
 
 
 def test_the_headline_says_of_what_it_is_and_that_a_bound_is_one() -> None:
