@@ -84,20 +84,27 @@ def compare(solver: pd.DataFrame, reference: pd.DataFrame, goal: Target | None) 
     search = Search(held[0], held[1], goal.q - max(best))
     found = [size.item() for size in search.found([np.median(row, keepdims=True) for row in search.strata])]
     least = [size <= min(sizes) for size, sizes in zip(found, held, strict=True)]
-    floor = [name for name, one in zip(names, least, strict=True) if one]
-    said = f"the smallest tried of {together(floor)} reaches q, and less might" if floor else ""
+    said = _edges(search, names, least)
     if all(least):
-        return Sizes.unknown(said)
-    below, above = least
-    edge = [n for n, one, share in zip(names, least, search.censored(), strict=True) if share > TAIL and not one]
-    ends = f"in some resamples the smallest tried of {together(edge)} does" if edge else ""
+        return Sizes.unknown(said[0])
     worse = best.index(max(best))
-    largest = np.median([*held[worse].values()][-1]).item() == best[worse]
-    top = f"the largest tried of {names[worse]} sets q, and larger ones might lower it" if largest else ""
-    said = "; ".join(filter(None, (said, ends, top)))
+    if np.median([*held[worse].values()][-1]).item() == best[worse]:
+        said.append(f"the largest tried of {names[worse]} sets q, and larger ones might lower it")
     seeds = min(len(row) for row in search.strata)
     a, b = (np.full(seeds, size) for size in found)
-    return Sizes(a, b, note=said, search=search, above=above, below=below)
+    below, above = least
+    return Sizes(a, b, note="; ".join(said), search=search, above=above, below=below)
+
+
+def _edges(search: Search, names: Sequence[str], least: Sequence[bool]) -> list[str]:
+    """Whose smallest size reaches the target, as smaller ones might; and whose does so in resamples of the seeds."""
+    said = []
+    if sure := [name for name, one in zip(names, least, strict=True) if one]:
+        said.append(f"the smallest tried of {together(sure)} reaches q, and less might")
+    shares = zip(names, least, search.censored(), strict=True)
+    if edge := [name for name, one, share in shares if share > TAIL and not one]:
+        said.append(f"in some resamples the smallest tried of {together(edge)} does")
+    return said
 
 
 def held_by(runs: pd.DataFrame) -> dict[float, np.ndarray]:
