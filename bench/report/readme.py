@@ -25,6 +25,7 @@ from bench.commandline import Usage
 from bench.report import claims, convergence, experiments, gaps, lint, render, tables, transport
 from bench.report.frame import by_reference
 from bench.report.lint import Group
+from bench.report.published import KIN
 from bench.report.render import Cell, Table
 from bench.report.tables import Quantity
 
@@ -254,13 +255,11 @@ TABLES: dict[str, Made] = {
     "circles": flows("circles"),
     "rings": flows("rings"),
     "mnist_latent": flows("mnist_latent"),
-    "bsds300_redrawn": flows("bsds300_redrawn"),
-    "bsds300_redrawn_gaps": gaps_of("bsds300_redrawn"),
-    "miniboone_small": flows("miniboone_small"),
+    "breast_cancer": flows("breast_cancer"),
+    "digits": flows("digits"),
     "miniboone_small_tuned": flows("miniboone_small", tuned=True),
-    "power_2007h1": flows("power_2007h1"),
-    "miniboone_small_gaps": gaps_of("miniboone_small"),
-    "power_2007h1_gaps": gaps_of("power_2007h1"),
+    **{name: flows(name) for name in KIN},
+    **{f"{name}_gaps": gaps_of(name) for name in KIN},
     "normal_to_8gaussians": straight("normal_to_8gaussians"),
     "moons_to_8gaussians": straight("moons_to_8gaussians"),
     "mixture_to_gaussian": Family(
