@@ -81,6 +81,12 @@ def test_a_variant_has_otflows_own_settings(name, variant):
         assert tuned(f"{variant}_{name}") == tuned(f"otflow_{name}")
 
 
+def test_flow_matching_after_the_moments_has_the_settings_of_flow_matching():
+    ours = {name.removeprefix("cfm_moments_") for name in TUNED if solver_of(name) == "cfm_moments"}
+    assert ours == {name.removeprefix("cfm_") for name in TUNED if solver_of(name) == "cfm"}
+    assert all(tuned(f"cfm_moments_{name}") == tuned(f"cfm_{name}") for name in ours)
+
+
 @pytest.mark.parametrize("name", OTFLOW)
 def test_otflow_on_tabular_data(name):
     s, published = built(f"otflow_{name}"), OTFLOW[name]

@@ -27,6 +27,7 @@ SOLVERS = [
     "constant",
     "otflow_warm",
     "otflow_hutchinson",
+    "cfm_moments",
 ]
 
 
