@@ -4,8 +4,8 @@ A query is written as {kind: NAME, field: value, ...} with the kinds of KINDS. W
 machine; where it uses seconds, from one environment (bench.report.lint); and of one problem, from one budget, protocol
 and tuning budget: that which `rank` puts first. Problems take no part where a run of a solver has no certified
 number, as the survivors' median is not the solver's, where seconds decide and others used the processor, where
-there are fewer seeds than are asked for and others have as many, nor a part of a set that takes part itself; the notes
-name them. Imports no torch.
+there are fewer seeds than are asked for and others have as many, nor, in
+comparisons, what stands in for a standard set that takes part itself; the notes name them. Imports no torch.
 """
 
 import csv
@@ -440,7 +440,7 @@ class Problem:
 def parts_of_whole(names: Collection[str]) -> dict[str, str]:
     """Of `names` the partial sets whose official one is among them, and why they do not count: one source, one vote."""
     official = {name: KIN[name].lower() for name in names if name in KIN}
-    return {name: f"{whole} counts, of which it is a part" for name, whole in official.items() if whole in names}
+    return {name: f"{whole} counts, which it stands in for" for name, whole in official.items() if whole in names}
 
 
 def chosen(runs: pd.DataFrame, solver: str, setting: Setting) -> pd.DataFrame:

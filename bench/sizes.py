@@ -84,9 +84,9 @@ def compare(solver: pd.DataFrame, reference: pd.DataFrame, goal: Target | None) 
     search = Search(held[0], held[1], goal.q - max(best))
     found = [size.item() for size in search.found([np.median(row, keepdims=True) for row in search.strata])]
     least = [size <= min(sizes) for size, sizes in zip(found, held, strict=True)]
-    said = _edges(search, names, least)
     if all(least):
-        return Sizes.unknown(said[0])
+        return Sizes.unknown(_smallest_reaches(names))
+    said = _edges(search, names, least)
     worse = best.index(max(best))
     if np.median([*held[worse].values()][-1]).item() == best[worse]:
         said.append(f"the largest tried of {names[worse]} sets q, and larger ones might lower it")
@@ -100,11 +100,15 @@ def _edges(search: Search, names: Sequence[str], least: Sequence[bool]) -> list[
     """Whose smallest size reaches the target, as smaller ones might; and whose does so in resamples of the seeds."""
     said = []
     if sure := [name for name, one in zip(names, least, strict=True) if one]:
-        said.append(f"the smallest tried of {together(sure)} reaches q, and less might")
+        said.append(_smallest_reaches(sure))
     shares = zip(names, least, search.censored(), strict=True)
     if edge := [name for name, one, share in shares if share > TAIL and not one]:
         said.append(f"in some resamples the smallest tried of {together(edge)} does")
     return said
+
+
+def _smallest_reaches(solvers: Sequence[str]) -> str:
+    return f"the smallest tried of {together(solvers)} reaches q, and less might"
 
 
 def held_by(runs: pd.DataFrame) -> dict[float, np.ndarray]:

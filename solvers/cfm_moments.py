@@ -1,10 +1,12 @@
 """Conditional flow matching after the optimal map between the moments of source and target. Ours.
 
-Columns that are strongly correlated, or of very different scales, make a free field stiff, and most of what it learns
-is a linear map that has a closed form. So with B of `moments`, which carries mean and covariance of the source to those
-of the target (Gelbrich 1990), a flow f is found by flow matching between B # source and the target. The map is f o B:
+Where columns are strongly correlated or of very different scales, much of what carries the source to the target is a
+linear map, which has a closed form. With B of `moments`, that takes mean and covariance of the source to those of the
+target (Gelbrich 1990), a flow f is found by flow matching between B # source and the target. The map is f o B:
 
     log q(x) = log q_f(B(x)) + log |det B|,   log |det B| = 1/2 log det S_1 - 1/2 log det S_0.
+
+Where the data are white already and the target is N(0, I), B is the identity, and this is CFM.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,8 +16,8 @@ from typing import Any, ClassVar
 import torch
 from torch import Generator, Tensor
 
-from datasets.base import Map, Measure, Points, Values
-from datasets.gaussians import Gaussian, transport_map
+from datasets.base import Measure, Points, Values
+from datasets.gaussians import Gaussian, monge_matrix
 from solvers.base import Transport
 from solvers.cfm import CFM, CFMFit
 from solvers.ffjord import Flow
@@ -27,74 +29,97 @@ LogProb = Callable[[Points], Values]
 
 @dataclass(frozen=True)
 class CFMMoments(CFM):
-    """Hyperparameters: those of CFM, whose settings for a dataset it picks up (links in bench/conf/tuned)."""
+    """Hyperparameters: those of CFM, whose settings for a dataset it picks up (links in bench/conf/tuned).
 
-    version: ClassVar[int] = 1
+    `n_points` are the draws that moments are taken of, as in Moments.
+    """
+
+    n_points: int = 100_000
+
+    version: ClassVar[int] = 1  # raised with that of Moments too
+
+    def __post_init__(self) -> None:
+        self.moments()
+        super().__post_init__()
+
+    def moments(self) -> Moments:
+        return Moments(self.n_points)
 
     def unfit(self, source: Measure, target: Measure) -> str | None:
-        return super().unfit(source, target) or Moments().unfit(source, target)
+        return super().unfit(source, target) or self.moments().unfit(source, target)
 
     def start(self, source: Measure, target: Measure, rng: Generator) -> "CFMMomentsFit":
-        moments = Moments().start(source, target, rng)
         fit = super().start(source, target, rng)
-        return CFMMomentsFit(self, fit.flow, target, fit.training, moments)
+        return CFMMomentsFit(self, fit.flow, target, fit.training, self.moments().start(source, target, rng))
 
 
 @dataclass(frozen=True)
 class Affine:
-    """B, its inverse, and log |det B|."""
+    """B(x) = m_1 + M (x - m_0), its inverse, and log |det M|; computed in float64, given in the dtype of x."""
 
-    forward: Map
-    inverse: Map
-    log_det: float
+    source: Gaussian
+    target: Gaussian
+    matrix: Tensor
+    inverse_matrix: Tensor
 
     @classmethod
     def between(cls, source: Gaussian, target: Gaussian) -> "Affine":
-        """The optimal map; B S_0 B' = S_1, so that its determinant is in the entropies."""
-        there, back = transport_map(source, target), transport_map(target, source)
-        return cls(there, back, target.entropy - source.entropy)
+        """The optimal map from one Gaussian to the other."""
+        matrix = monge_matrix(source.covariance, target.covariance)
+        return cls(source, target, matrix, torch.linalg.inv(matrix))
 
-    def then(self, log_prob: LogProb | None) -> LogProb | None:
-        """The density pulled back by B: x -> log_prob(B(x)) + log |det B|; None where there is none."""
+    @property
+    def log_det(self) -> float:
+        """M S_0 M' = S_1, so that the entropies have it."""
+        return self.target.entropy - self.source.entropy
+
+    def forward(self, x: Points) -> Points:
+        return (self.target.mean + (x.double() - self.source.mean) @ self.matrix.T).to(x)
+
+    def inverse(self, y: Points) -> Points:
+        return (self.source.mean + (y.double() - self.target.mean) @ self.inverse_matrix.T).to(y)
+
+    def pulled_back(self, log_prob: LogProb | None) -> LogProb | None:
+        """x -> log_prob(B(x)) + log |det M|; None where there is no density."""
         return None if log_prob is None else lambda x: log_prob(self.forward(x)) + self.log_det
 
 
-IDENTITY = Affine(lambda x: x, lambda x: x, 0.0)
-
-
 class CFMMomentsFit(CFMFit):
-    """A flow-matching model under training. Its first step takes the moments too; before it B is the identity."""
+    """A flow-matching model under training. Its first step takes the moments too."""
 
     def __init__(self, solver: CFM, flow: Flow, target: Measure, training: Training, moments: MomentsFit) -> None:
         super().__init__(solver, flow, target, training)
         self.moments = moments
-        self.affine = IDENTITY
+        self.affine: Affine | None = None
 
     def step(self) -> Mapping[str, float]:
         if not self.moments.done:
             self.moments.step()
-            self._fit()
+            self._take()
         return super().step()
 
-    def _fit(self) -> None:
-        if self.moments.gaussians is not None:
-            self.affine = Affine.between(*self.moments.gaussians)
+    def _take(self) -> None:
+        gaussians = self.moments.gaussians
+        self.affine = None if gaussians is None else Affine.between(*gaussians)
 
     def _loss(self, batch: Tensor) -> tuple[Tensor, Mapping[str, float]]:
+        assert self.affine is not None
         x, y = batch
         return super()._loss(torch.stack([self.affine.forward(x), y]))
 
     def transport(self, use: str = "test", effort: float = 1.0) -> Transport:
-        """As that of CFM, but without a path, velocity and energy: B is a map and no curve."""
-        flow, affine, dim = super().transport(use, effort), self.affine, self.flow.dim
-        onward, back = flow.forward, flow.inverse
+        """As that of CFM, after the first step without path, velocity and energy: B is a map and no curve."""
+        flow, affine = super().transport(use, effort), self.affine
+        if affine is None:
+            return flow
+        onward, back, dim = flow.forward, flow.inverse, self.flow.dim
         assert onward is not None
         assert back is not None
         return Transport(
             forward=lambda x: onward(affine.forward(x)),
             inverse=lambda y: affine.inverse(back(y)),
-            log_prob=affine.then(flow.log_prob),
-            log_prob_estimate=affine.then(flow.log_prob_estimate),
+            log_prob=affine.pulled_back(flow.log_prob),
+            log_prob_estimate=affine.pulled_back(flow.log_prob_estimate),
             parameters=self.training.parameters + dim + dim * (dim + 1) // 2,
         )
 
@@ -103,5 +128,5 @@ class CFMMomentsFit(CFMFit):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.moments.load_state_dict(state["moments"])
-        self._fit()
+        self._take()
         super().load_state_dict(state["flow"])

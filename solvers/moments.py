@@ -78,8 +78,8 @@ class MomentsFit:
         return {"loss": transport_cost(*fitted)}
 
     def _fit(self, measure: Measure) -> Gaussian:
-        if isinstance(measure, Gaussian):
-            return measure
+        if isinstance(measure, Gaussian):  # of no device, unlike points
+            return Gaussian(measure.mean.to(self.rng.device), measure.covariance.to(self.rng.device))
         x = measure.train if isinstance(measure, Samples) else measure.sample(self.solver.n_points, self.rng)
         found = covariance(x)
         if singular(found):

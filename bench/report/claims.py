@@ -123,7 +123,7 @@ def _text(found: Measured) -> str:
 
 
 def headlines(evidence: Evidence) -> list[Table]:
-    """OT-Flow's headline against each opponent by each mean, and the published one; nothing where there is none."""
+    """OT-Flow's headline against each opponent by each mean, and the published one; nothing where no record tells."""
     evidence = replace(evidence, seeds=MIN_SEEDS)
     rows: list[tuple[str, list[Cell]]] = []
     notes, hardware, by_hand, told = [], set(), False, False

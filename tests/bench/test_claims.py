@@ -39,7 +39,7 @@ from bench.report import claims as shown
 from bench.report import frame
 from bench.report.build import claims_parts, load, names_of
 from bench.report.options import Options
-from bench.report.published import PAPER
+from bench.report.published import KIN, PAPER
 from bench.report.render import Table
 from bench.run import build, lenient
 from bench.sizes import Search
@@ -204,7 +204,8 @@ def test_a_part_of_a_set_does_not_count_beside_the_whole() -> None:
     other = {"gas_sample": (8.0, 1.0)}
     both = measure(pairs(part | whole | other))
     assert both.problems == ("gas_sample", "miniboone")
-    assert both.notes[0] == "without miniboone_small: miniboone counts, of which it is a part"
+    assert both.notes[0] == "without miniboone_small: miniboone counts, which it stands in for"
+    assert {name.lower() for name in KIN.values()} <= {path.stem for path in (CONF / "dataset").glob("*.yaml")}
     lost = pairs(whole, failed=["nll_effort"])
     assert measure([*pairs(part), *lost]).problems == ("miniboone_small",), "the whole takes no part itself"
 
