@@ -69,7 +69,7 @@ def test_a_space_that_is_none(tmp_path: Path, given: str, said: str) -> None:
 def test_solvers_without_a_space() -> None:
     with pytest.raises(BadInput, match=r"^no solver otflaw: choose from cfm, cfm_moments, constant"):
         space_of("otflaw")
-    with pytest.raises(BadInput, match=r"^moments has no search space in .*: choose from cfm, ffjord"):
+    with pytest.raises(BadInput, match=r"^moments has no search space in .*: choose from cfm, cfm_moments, ffjord"):
         space_of("moments")
 
 
