@@ -114,9 +114,9 @@ function chart(box, { title, x, y, series, rules = [] }) {
     if (event.key === "Escape") show(-1);
   });
   const cut = series.some(one => one.points.length > SPOKEN || one.faint) ? ` (of each series one run, its last ${SPOKEN} points)` : "";
-  const spoken = h("table", { class: "unseen" }, h("caption", {}, title + cut),
+  const spoken = h("table", {}, h("caption", {}, title + cut),
     h("thead", {}, h("tr", {}, ...["series", x.label, y.label].map(name => h("th", { scope: "col" }, name)))),
     h("tbody", {}, ...series.filter(one => !one.faint).flatMap(one => one.points.slice(-SPOKEN).map(point =>
       h("tr", {}, h("th", { scope: "row" }, one.name), h("td", {}, significant(point[0])), h("td", {}, significant(point[1])))))));
-  box.replaceChildren(h("figcaption", {}, title), h("div", { class: "plot" }, svg, tip), spoken);
+  box.replaceChildren(h("figcaption", {}, title), h("div", { class: "plot" }, svg, tip), h("div", { class: "unseen" }, spoken));
 }
