@@ -3,9 +3,9 @@
 A query is written as {kind: NAME, field: value, ...} with the kinds of KINDS. Whatever it uses must come from one
 machine; where it uses seconds, from one environment (bench.report.lint); and of one problem, from one budget, protocol
 and tuning budget: that which `rank` puts first. Problems take no part where a run of a solver has no certified
-number, as the survivors' median is not the solver's, where seconds decide and others used the processor, where
-there are fewer seeds than are asked for and others have as many, nor, in
-comparisons, what stands in for a standard set that takes part itself; the notes name them. Imports no torch.
+number, as the survivors' median is not the solver's, where seconds decide and others used the processor, where there
+are fewer seeds than are asked for and others have as many, nor, in comparisons, what stands in for a standard set that
+takes part itself; the notes name them. Imports no torch.
 """
 
 import csv

@@ -11,13 +11,14 @@ Where the data are white already and the target is N(0, I), B is the identity, a
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
 from torch import Generator, Tensor
 
-from datasets.base import Measure, Points, Values
-from datasets.gaussians import Gaussian, monge_matrix
+from datasets.base import Map, Measure, Points, Values
+from datasets.gaussians import Gaussian, transport_map
 from solvers.base import Transport
 from solvers.cfm import CFM, CFMFit
 from solvers.ffjord import Flow
@@ -55,32 +56,32 @@ class CFMMoments(CFM):
 
 @dataclass(frozen=True)
 class Affine:
-    """B(x) = m_1 + M (x - m_0), its inverse, and log |det M|; computed in float64, given in the dtype of x."""
+    """B, the optimal map between two Gaussians: computed in float64, given in the dtype of x."""
 
     source: Gaussian
     target: Gaussian
-    matrix: Tensor
-    inverse_matrix: Tensor
 
-    @classmethod
-    def between(cls, source: Gaussian, target: Gaussian) -> "Affine":
-        """The optimal map from one Gaussian to the other."""
-        matrix = monge_matrix(source.covariance, target.covariance)
-        return cls(source, target, matrix, torch.linalg.inv(matrix))
+    @cached_property
+    def _there(self) -> Map:
+        return transport_map(self.source, self.target)
+
+    @cached_property
+    def _back(self) -> Map:
+        return transport_map(self.target, self.source)
 
     @property
     def log_det(self) -> float:
-        """M S_0 M' = S_1, so that the entropies have it."""
+        """log |det B| for B S_0 B' = S_1, so that the entropies have it."""
         return self.target.entropy - self.source.entropy
 
     def forward(self, x: Points) -> Points:
-        return (self.target.mean + (x.double() - self.source.mean) @ self.matrix.T).to(x)
+        return self._there(x.double()).to(x)
 
     def inverse(self, y: Points) -> Points:
-        return (self.source.mean + (y.double() - self.target.mean) @ self.inverse_matrix.T).to(y)
+        return self._back(y.double()).to(y)
 
     def pulled_back(self, log_prob: LogProb | None) -> LogProb | None:
-        """x -> log_prob(B(x)) + log |det M|; None where there is no density."""
+        """x -> log_prob(B(x)) + log |det B|; None where there is no density."""
         return None if log_prob is None else lambda x: log_prob(self.forward(x)) + self.log_det
 
 
@@ -100,7 +101,7 @@ class CFMMomentsFit(CFMFit):
 
     def _take(self) -> None:
         gaussians = self.moments.gaussians
-        self.affine = None if gaussians is None else Affine.between(*gaussians)
+        self.affine = None if gaussians is None else Affine(*gaussians)
 
     def _loss(self, batch: Tensor) -> tuple[Tensor, Mapping[str, float]]:
         assert self.affine is not None

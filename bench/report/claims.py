@@ -126,7 +126,7 @@ def headlines(evidence: Evidence) -> list[Table]:
     """OT-Flow's headline against each opponent by each mean, and the published one; nothing where no record tells."""
     evidence = replace(evidence, seeds=MIN_SEEDS)
     rows: list[tuple[str, list[Cell]]] = []
-    notes, hardware, by_hand, told = [], set(), False, False
+    notes, hardware, by_hand = [], set(), False
     for of, (name, published) in HEADLINE.items():
         for solver, title in OPPONENTS.items():
             row = f"{name}, {title}"
@@ -137,15 +137,13 @@ def headlines(evidence: Evidence) -> list[Table]:
                 hardware.add(several.hardware)
                 rows.append((row, cells))
                 notes += [f"{row}: {'; '.join(owed)}."] if owed else []
-                told = True
             except NoneLeft as why:
                 rows.append((row, [NOTHING] * (len(COLUMNS) + 1)))
                 notes.append(f"{row}: {why}.")
-                told = True
             except (Missing, Refused):
                 pass
             rows += _published(published, title)
-    if not told:
+    if not hardware and not notes:
         return []
     notes += [f"{BY_HAND[0].upper()}{BY_HAND[1:]}."] if by_hand else []
     notes += [f"Computed on {' and '.join(sorted(hardware))}."] if hardware else []
