@@ -86,8 +86,9 @@ class Board(AbstractContextManager["Board"]):
         self.pace = Pace()
         self.counts: Counter[str] = Counter()
         self.waiting = set(range(len(cells)))
-        self._console: Any = None
         self._live: Any = None
+        self._running: Sequence[Running] = ()
+        self._begun = False
         self._next = 0.0
 
     def say(self, text: str) -> None:
@@ -108,11 +109,16 @@ class Board(AbstractContextManager["Board"]):
         self.counts["cached" if cached else "done"] += 1
         self.counts["failed"] += status not in FINE
         width = len(str(len(self.cells)))
-        self.say(f"[{index + 1:{width}}/{len(self.cells)}] {text}" + (" [cached]" if cached else ""))
+        end = " [cached]" if cached else "" if self._live else self._to_go(index)
+        self.say(f"[{index + 1:{width}}/{len(self.cells)}] {text}{end}")
         self._next = 0.0
 
     def show(self, running: Sequence[Running]) -> None:
-        """Draw the table if there is one and it is time."""
+        """Draw the table if there is one and it is time; without one, say once what there is to do."""
+        self._running = running
+        if self._live is None and not self._begun and len(self.cells) > 1:
+            self.say(self.summary(running))
+        self._begun = True
         if self._live is None or time.monotonic() < self._next:
             return
         self._next = time.monotonic() + REFRESH_SECONDS
@@ -122,9 +128,18 @@ class Board(AbstractContextManager["Board"]):
         """`done 3, cached 2, failed 1, running 1, left 5, about 3 min to go`."""
         numbers = {**{name: self.counts[name] for name in ("done", "cached", "failed")}, "running": len(running)}
         parts = [f"{name} {number}" for name, number in {**numbers, "left": len(self.waiting)}.items()]
-        under_way = [(self.cells[one.index], one.seconds) for one in running]
-        seconds = self.pace.left([self.cells[i] for i in self.waiting], under_way, self.slots)
+        seconds = self._seconds_left(running)
         return ", ".join(parts + ([] if seconds is None else [f"about {duration(seconds)} to go"]))
+
+    def _to_go(self, ended: int) -> str:
+        """What a line without a table below it ends with while there are other cells to run; empty if nobody knows."""
+        others = [one for one in self._running if one.index != ended]
+        seconds = self._seconds_left(others) if self.waiting or others else None
+        return "" if seconds is None else f"; about {duration(seconds)} to go"
+
+    def _seconds_left(self, running: Sequence[Running]) -> float | None:
+        under_way = [(self.cells[one.index], one.seconds) for one in running]
+        return self.pace.left([self.cells[i] for i in self.waiting], under_way, self.slots)
 
     def _table(self, running: Sequence[Running]) -> Any:
         from rich.table import Table

@@ -1,7 +1,7 @@
 """Published claims against records:   python -m bench.claims [records=DIR[,DIR...]] [out=DIR]
 
 records     folders to read as one, where a record that several have of one environment counts once; by default
-            results/runs and every folder of results/reference, a ledger for each
+            results/runs and every folder of results/reference, a ledger for each, and last their verdicts side by side
 out         folder to write each ledger to, as Markdown, LaTeX and CSV; default results/report/claims
 
 The claims are data in bench/conf/claims. Exit code 0; 1 if there is nothing to judge; 2 if a claim asks for what no
@@ -9,7 +9,7 @@ record has, or if records that it would use must not be used together (the claim
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from rich.console import Console
@@ -17,7 +17,7 @@ from rich.text import Text
 
 from bench import ledger, queries
 from bench.commandline import Usage, words
-from bench.ledger import Claim, ClaimError
+from bench.ledger import Claim, ClaimError, Entry
 from bench.queries import Evidence
 from bench.report import claims as shown
 from bench.report import frame, lint, render, written
@@ -37,7 +37,14 @@ def main(arguments: Sequence[str]) -> int:
         claims = ledger.load()
         ledgers = [tuple(map(Path, given["records"].split(",")))] if given["records"] else default_ledgers()
         names = names_of([folders[0] for folders in ledgers])
-        codes = [show(claims, folders, Path(given["out"]) / names[folders[0]], errors) for folders in ledgers]
+        out = Path(given["out"])
+        judged, codes = {}, []
+        for folders in ledgers:
+            name = names[folders[0]]
+            judged[name], code = show(claims, folders, out / name, errors)
+            codes.append(code)
+        if len(judged) > 1:
+            compare(judged, out)
     except ClaimError as error:
         errors.print(Text(f"bench.claims: {error}"))
         return 2
@@ -52,9 +59,9 @@ def default_ledgers() -> list[tuple[Path, ...]]:
     return [(folder,) for folder in default_folders()]
 
 
-def show(claims: Sequence[Claim], folders: tuple[Path, ...], out: Path, errors: Console) -> int:
-    """Judge, print and write to `out`; the exit code. Raises Usage and ClaimError."""
-    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+def show(claims: Sequence[Claim], folders: tuple[Path, ...], out: Path, errors: Console) -> tuple[Sequence[Entry], int]:
+    """Judge, print and write to `out`; what was judged and the exit code. Raises Usage and ClaimError."""
+    console = _console()
     evidence, problems, notes = gather(folders)
     entries = queries.judged(claims, evidence)
     console.rule(Text(f"Claims against {', '.join(map(str, folders))}", style="bold"), align="left")
@@ -68,7 +75,19 @@ def show(claims: Sequence[Claim], folders: tuple[Path, ...], out: Path, errors: 
     refused = [f"{entry.claim.id} refused: {f.why}" for entry in entries for f in entry.findings if f.refused]
     for line in dict.fromkeys([*refused, *(f"left out: {problem}" for problem in problems)]):
         errors.print(Text(line))
-    return 2 if refused or problems else 0
+    return entries, 2 if refused or problems else 0
+
+
+def compare(judged: Mapping[str, Sequence[Entry]], out: Path) -> None:
+    """Print and write the verdicts of several ledgers side by side."""
+    table = shown.verdicts(judged)
+    render.show(table, _console())
+    written.clear(out)
+    write_tables([table], out)
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else WIDTH)
 
 
 def gather(folders: Sequence[Path]) -> tuple[Evidence, list[str], Sequence[str]]:

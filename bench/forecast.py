@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 REFERENCE = Path("results/reference")
 HEAD = ("solver", "dataset", "cells", "done", "failed", "to go", "time", "memory")
+TO_GO = HEAD.index("to go")
+UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,10 @@ def lines(cells: Sequence[Cell], known: Past, at_once: int = 1) -> Iterator[str]
     for cell in cells:
         told[solver_name(cell.config["solver"]), dataset_name(cell.config["dataset"])].append(_told(cell, known))
     everything = [one for several in told.values() for one in several]
-    yield from _aligned([HEAD, *((*kind, *_row(several)) for kind, several in told.items())])
+    rows = [(*kind, *_row(several)) for kind, several in told.items()]
+    if any(memory for *_, memory in rows):
+        rows = [(*row[:-1], row[-1] or (UNKNOWN if row[TO_GO] != "0" else "")) for row in rows]
+    yield from _aligned([HEAD, *rows])
     yield from (one.problem for one in everything if one.problem)
     states = Counter(one.state for one in everything)
     numbers = ", ".join(f"{name} {states[name]}" for name in ("done", "failed", "begun", "left") if states[name])

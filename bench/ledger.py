@@ -198,8 +198,8 @@ class Entry:
 
 
 def load(folder: Path = FOLDER) -> list[Claim]:
-    """All claims, a file each, in the order of their names. Raises ClaimError."""
-    return [read(path) for path in sorted(folder.glob("*.yaml"))]
+    """All claims, a file each, in the order of their names, the talk's (T1, T2, ...) first. Raises ClaimError."""
+    return [read(path) for path in sorted(folder.glob("*.yaml"), key=lambda path: (path.stem[0] != "T", path.stem))]
 
 
 def read(path: Path) -> Claim:

@@ -11,7 +11,7 @@ takes part itself; the notes name them. Imports no torch.
 import csv
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -36,7 +36,7 @@ from bench.ledger import (
 )
 from bench.names import CONF
 from bench.report import experiments, lint, tables
-from bench.report.published import KIN
+from bench.report.published import parts_of_whole
 from bench.report.tables import Comparison, Pair
 from bench.stats import Interval
 
@@ -437,12 +437,6 @@ class Problem:
         return lint.unfair(self.pair.both)
 
 
-def parts_of_whole(names: Collection[str]) -> dict[str, str]:
-    """Of `names` the partial sets whose official one is among them, and why they do not count: one source, one vote."""
-    official = {name: KIN[name].lower() for name in names if name in KIN}
-    return {name: f"{whole} counts, which it stands in for" for name, whole in official.items() if whole in names}
-
-
 def chosen(runs: pd.DataFrame, solver: str, setting: Setting) -> pd.DataFrame:
     """The runs of a solver that have the values which `setting` names."""
     part = runs[runs["solver"] == solver]
@@ -503,7 +497,7 @@ def ended_unlike(runs: pd.DataFrame) -> list[str]:
 
 
 def seconds_to_q(problem: Problem) -> Comparison:
-    """Seconds of the step clock to the common target; a run that does not get there counts as twice its budget."""
+    """Seconds of the step clock to the common target; runs that do not get there count as tables.penalties has it."""
     return tables.time_comparison(problem.pair, problem.pair.goal)
 
 

@@ -44,6 +44,7 @@ STATUSES = {
 CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 FINE = ("ok", "unfit")  # what a sweep may hold and still have succeeded
+OVERRUN = 1.25  # times its budget, from which on a line says that a run took longer
 
 COST = {
     "fit_seconds": "seconds on the step clock until the run ended",
@@ -144,7 +145,12 @@ def line(record: Record) -> str:
     if record["status"] != "ok":
         return f"{head} ({record['reason']})"
     nll, seconds = record["metrics"].get("nll"), record["cost"].get("fit_seconds")
-    took = f", {seconds:.2f} s" if finite(seconds) else ""  # `check` leaves costs alone: files come from elsewhere
+    took = ""
+    if finite(seconds):  # `check` leaves costs alone: files come from elsewhere
+        took = f", {seconds:.2f} s"
+        budget = (record["config"].get("budget") or {}).get("seconds")
+        if isinstance(budget, int | float) and finite(budget) and seconds > OVERRUN * budget:
+            took += f" of a budget of {budget:g}"
     return head + ("" if nll is None else f", test NLL {nll:.4f}") + took
 
 

@@ -2,11 +2,22 @@
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from bench.ledger import NOT_MEASURABLE, VERDICTS, Entry, Finding, Measured, Missing, NoneLeft, Part, Refused
+from bench.ledger import (
+    NOT_MEASURABLE,
+    REPRODUCED,
+    VERDICTS,
+    Entry,
+    Finding,
+    Measured,
+    Missing,
+    NoneLeft,
+    Part,
+    Refused,
+)
 from bench.queries import BY_HAND, Compare, Evidence
 from bench.report.published import PAPER
 from bench.report.render import NOTHING, Cell, Table, counted
@@ -28,7 +39,7 @@ LEGEND = (
     "ratios needs the geometric one within these too; not measurable here where there are too few records, or the "
     "interval reaches to both sides of the bounds (undecided). >=, <= and an infinite end: a bound. Equal quality: "
     "seconds to the common target q, or the smallest size that reaches it; a run that does not reach it counts as "
-    "twice its budget.",
+    "twice its budget, or twice its seconds where it overran that.",
 )
 HEADLINE_LEGEND = (
     "How many times more the opponent takes than OT-Flow: ratios of medians over seeds, their means over problems. A "
@@ -56,6 +67,37 @@ def ledger(entries: Sequence[Entry]) -> Table:
     notes = [f"{entry.claim.id}: {entry.claim.source}." for entry in entries]
     return Table("claims", f"Claims: {summary(entries)}", "claim", columns, rows, [*notes, *commands(entries)], LEGEND,
                  text=True)  # fmt: skip
+
+
+def verdicts(judged: Mapping[str, Sequence[Entry]]) -> Table:
+    """A row a claim, a column for each of the ledgers: the verdicts side by side, of one number with that number."""
+    entries = next(iter(judged.values()))
+    rows = [
+        (_called(entry), [_published_of(entry), *(_verdict(several[i]) for several in judged.values())])
+        for i, entry in enumerate(entries)
+    ]
+    notes = [*(f"{name}: {summary(several)}." for name, several in judged.items()), f"{NOTHING}: no record tells."]
+    return Table("verdicts", "The verdicts, a column for each ledger", "claim", ["published", *judged], rows, notes,
+                 text=True)  # fmt: skip
+
+
+def _called(entry: Entry) -> str:
+    first, *others = (finding.part.quantity for finding in entry.findings)
+    return f"{entry.claim.id} {first}" + (f", and {len(others)} more" if others else "")
+
+
+def _published_of(entry: Entry) -> Cell:
+    return NOTHING if len(entry.findings) > 1 else Cell(entry.findings[0].part.published)
+
+
+def _verdict(entry: Entry) -> Cell:
+    """The verdict, and of a claim with one part what was measured; NOTHING where no record tells."""
+    if any(finding.refused for finding in entry.findings):
+        return Cell("refused", best=True)
+    if _silent(entry):
+        return NOTHING
+    found = entry.findings[0].measured if len(entry.findings) == 1 else None
+    return Cell(entry.verdict + (f": {_text(found)}" if found else ""), best=entry.verdict == REPRODUCED)
 
 
 def of_page(entries: Sequence[Entry], made: Sequence[Table]) -> tuple[list[Table], Table | None]:
@@ -137,10 +179,10 @@ def headlines(evidence: Evidence) -> list[Table]:
                 hardware.add(several.hardware)
                 rows.append((row, cells))
                 notes += [f"{row}: {'; '.join(owed)}."] if owed else []
-            except NoneLeft as why:
+            except (NoneLeft, Refused) as why:
                 rows.append((row, [NOTHING] * (len(COLUMNS) + 1)))
                 notes.append(f"{row}: {why}.")
-            except (Missing, Refused):
+            except Missing:
                 pass
             rows += _published(published, title)
     if not hardware and not notes:

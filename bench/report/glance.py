@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from bench.report.lint import Group
-from bench.report.render import NOTHING, Cell, Table
+from bench.report.render import NOTHING, Cell, Table, counted
 from bench.report.tables import DENSITY_TIME, NLL, TO_Q_HEADING
 from bench.report.transport import MAP_ERROR
 
@@ -25,11 +25,10 @@ def table(groups: Sequence[Group], made: Sequence[Sequence[Table]]) -> Table:
         for name, cells in _rows(group, tables)
     ]
     told = [row for row in rows if any(cell not in (NOTHING, SAME, UNRANKED) for cell in row[1])]
-    notes = ["=: two or more are not told apart."]
+    notes = ["=: two or more are not told apart."] if told else []
     if others := len(rows) - len(told):
-        notes.append(
-            f"On {others} other {'problem' if others == 1 else 'problems'} none is, as of one seed none can be."
-        )
+        where = counted(others, "other problem") if told else f"none of {counted(others, 'problem')}"
+        notes.append(f"On {where} {'none is' if told else 'one is the best'}, as of one seed none can be.")
     if any(UNRANKED in cells for _, cells in rows):
         notes.append("Not ranked: the problem's table says why.")
     title = "The best of each problem" + (", by part" if several else "")

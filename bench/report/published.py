@@ -5,7 +5,7 @@ other partial sets have test rows of their own, and published values are none of
 said of order and gaps alone (bench.report.gaps).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -50,6 +50,12 @@ def nll(dataset: str, solvers: Sequence[str]) -> tuple[list[Cell], list[str]]:
     found = {"OT-Flow": (str(ours["C_test_nll"].iloc[0]), ours["C_source"].iloc[0])} if len(ours) else {}
     found |= _found(known, "model")
     return _cells(found, solvers, FEWER.get(dataset, ""))
+
+
+def parts_of_whole(names: Collection[str]) -> dict[str, str]:
+    """Of `names` the partial sets whose official one is among them, and why they do not count: one source, one vote."""
+    official = {name: KIN[name].lower() for name in names if name in KIN}
+    return {name: f"{whole} counts, which it stands in for" for name, whole in official.items() if whole in names}
 
 
 def likelihoods(dataset: str, solvers: Iterable[str]) -> tuple[dict[str, Cell], list[str]]:

@@ -1,8 +1,8 @@
 """The tables that documents quote, made anew from the committed records:   python -m bench.report.readme
 
-A document says where: between `<!-- table:FOLDER/NAME -->` and `<!-- /table -->`, FOLDER one of results/reference and
-NAME one of TABLES. README.md and the pages of docs/ are looked through, from the root of the checkout. The same records
-give the same text.
+A document says where: between `<!-- table:FOLDER/NAME -->` and `<!-- /table -->`, FOLDER one of results/reference, or
+`all` of them, and NAME one of TABLES. README.md and the pages of docs/ are looked through, from the root of the
+checkout. The same records give the same text.
 
 Exit code 0; 1 where a document names a table that is none, or the records are not there, or not of one environment.
 """
@@ -30,6 +30,7 @@ from bench.report.render import Cell, Table
 from bench.report.tables import Quantity
 
 REFERENCES = Path("results/reference")
+ALL = "all"
 REFERENCE, OPPONENT = "otflow", "ffjord"
 MARKED = re.compile(r"(<!-- table:([^\s/]+)/(\S+) -->\n).*?(<!-- /table -->)", re.S)
 SHARED = ("cpu", "threads", "slots", "dtype", "torch", "commit")  # of the environment, what a quoted table says
@@ -64,8 +65,8 @@ def documents() -> list[Path]:
 
 
 def committed(folder: str) -> pd.DataFrame:
-    """The records of a folder of REFERENCES. Raises Usage where it is not there, or one of them is none."""
-    found, problems, _ = gather([REFERENCES / folder])
+    """The records of a folder of REFERENCES, or of ALL. Raises Usage where it is not there, or one of them is none."""
+    found, problems, _ = gather(sorted(REFERENCES.glob("*/")) if folder == ALL else [REFERENCES / folder])
     if problems:
         raise Usage(problems[0])
     return found.frame
@@ -214,9 +215,16 @@ def advection(records: pd.DataFrame) -> Table:
     return made[0]
 
 
-def verdicts(records: pd.DataFrame) -> Table:
+def judged(records: pd.DataFrame) -> Table:
     """The ledger of claims."""
     return claims.ledger(queries.judged(ledger.load(), evidence(records)))
+
+
+def verdicts(records: pd.DataFrame) -> Table:
+    """The verdicts of the ledgers of several folders, side by side."""
+    known = ledger.load()
+    folders = {Path(str(folder)).name: evidence(part) for folder, part in records.groupby("folder")}
+    return claims.verdicts({name: queries.judged(known, found) for name, found in folders.items()})
 
 
 def headline(records: pd.DataFrame) -> Table:
@@ -296,7 +304,8 @@ TABLES: dict[str, Made] = {
     "convex_gradients": errors("convex_gradients"),
     "advected": advected,
     "advection": advection,
-    "claims": verdicts,
+    "claims": judged,
+    "verdicts": verdicts,
     "headline": headline,
     "ratios": against(tables.ratios, "ratios"),
     "decomposition": against(tables.decomposition, "decomposition"),

@@ -77,7 +77,8 @@ def show(table: Table, console: Console, told: Collection[str] = ()) -> None:
     Of the legend what is not `told` once for all tables.
     """
     console.print(Text(table.title, style="bold"))
-    for columns in [range(len(table.columns))] if table.text else _beside(table, console.width):
+    grids = [range(len(table.columns))] if table.text else _beside(table, console.width)
+    for columns in grids if table.rows else ():
         console.print(_grid(table, columns))
     for note in (*table.notes, *(line for line in table.legend if line not in told)):
         console.print(Text(f"  {note}", style="dim"))

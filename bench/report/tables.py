@@ -3,8 +3,8 @@
 The target q of a comparison is the largest, over the compared solvers, of their median best validation NLL, + SLACK,
 each at its best setting, and without those that are not ranked as others have more seeds;
 the baseline is in every table but sets no target, and nor does a solver whose validations are void. A run that does not
-reach q counts as PENALTY x its budget and is never dropped; one that never ran, as its solver cannot take the problem,
-counts for nothing. Intervals need MIN_SEEDS seeds.
+reach q counts as PENALTY x its budget, or x its own seconds where it overran that, and is never dropped; one that never
+ran, as its solver cannot take the problem, counts for nothing. Intervals need MIN_SEEDS seeds.
 """
 
 import math
@@ -41,8 +41,8 @@ LEGEND = (
     "†: a certificate failed, of one run at least; the number is void and ranked nowhere.",
     "q: the largest median best validation NLL, not void, of the ranked solvers, each at its best setting, + "
     f"{SLACK} nat; reached at the first of two successive validations at or below it, or at the only one. *: runs "
-    f"that did not reach it, each counted as {PENALTY:g} × its budget; where none did, the best validation NLL stands "
-    "there.",
+    f"that did not reach it, each counted as {PENALTY:g} × its budget, or × its seconds where it overran that; where "
+    "none did, the best validation NLL stands there.",
     f"No MMD: below {MMD_FLOOR:g} in every run of the problem, where its kernel tells no two rows apart.",
     "Seconds are of the step clock, which validation stops; density and samples: as many points as the test set has.",
 )
@@ -451,7 +451,10 @@ def ratios(group: Group, solver: str, reference: str, given: "Pairs | None" = No
         notes.append(f"Density (estimated): by Hutchinson's estimate of {solver}, uncertified.")
     rows = [(p.dataset, [_ratio_cell(c) for c in row]) for p, row in zip(pairs, compared, strict=True)]
     if len(rows) > 1:
-        across = list(zip(*compared, strict=True))
+        parts = published.parts_of_whole([p.dataset for p in pairs])
+        notes += [f"Means without {name}: {why}." for name, why in parts.items()]
+        counting = [row for p, row in zip(pairs, compared, strict=True) if p.dataset not in parts]
+        across = list(zip(*counting, strict=True))
         rows.append(("geometric mean", [_mean_cell(c, geometric_mean) for c in across]))
         rows.append(("arithmetic mean", [_mean_cell(c, arithmetic_mean) for c in across]))
     name = f"{solver}_over_{reference}{group.suffix}"
@@ -634,8 +637,16 @@ def time_comparison(pair: Pair, goal: Target | None) -> Comparison:
     void = is_void(pair.both, TO_Q)
     if goal is None:
         return Comparison(np.array([]), np.array([]), void)
+    if silent := [runs["solver"].iloc[0] for runs in (pair.solver, pair.reference) if _without_nll(runs)]:
+        return replace(Comparison.unknown(f"{' and '.join(silent)} validates without an NLL"), void=void)
     a, b = (times(runs, goal.q, pair.both) for runs in (pair.solver, pair.reference))
     return Comparison(a.seconds, b.seconds, void, a.mark or b.mark)
+
+
+def _without_nll(runs: pd.DataFrame) -> bool:
+    """Whether the solver has no NLL to hold to a target, though runs of it ended ok."""
+    ended = runs[runs["status"] == "ok"]
+    return len(ended) > 0 and not any(len(curve.nll) for curve in ended["curve"])
 
 
 def _ratio_cell(c: Comparison) -> Cell:
@@ -732,11 +743,14 @@ def across(group: Group, reference: str, found: Mapping[str, "Pairs"]) -> Table:
     notes = []
     for solver, those in found.items():
         used = {pair.dataset: time for pair in those.pairs if (time := _of_enough_seeds(pair)) is not None}
+        parts = published.parts_of_whole(used)
+        used = {name: time for name, time in used.items() if name not in parts}
         if len(used) < MIN_PROBLEMS:
             continue
         rows.append((solver, _over_problems(list(used.values()))))
         notes += [f"{solver}: {caveat}" for caveat in those.caveats]
-        if lost := [pair.dataset for pair in those.pairs if pair.dataset not in used]:
+        notes += [f"{solver}: without {name}: {why}." for name, why in parts.items()]
+        if lost := [pair.dataset for pair in those.pairs if pair.dataset not in (*used, *parts)]:
             notes.append(f"{solver}: without {', '.join(lost)} (void, no q, or not {MIN_SEEDS} seeds that both have).")
     title = f"Seconds to q beside those of {reference}, over problems"
     columns = ["problems", f"times those of {reference},\ninterquartile mean", "probability of\nimprovement"]
@@ -807,6 +821,7 @@ def times(runs: pd.DataFrame, q: float, part: pd.DataFrame) -> Times:
 def penalties(runs: pd.DataFrame, part: pd.DataFrame) -> pd.Series:
     """What each of `runs` counts as where it does not reach the target: PENALTY x its budget.
 
+    Or x its seconds, where a long last step overran that: else it came out ahead of one that got there later.
     A run with no budget in seconds has had as long as the longest run of `part`, the runs it is compared with. Of
     steps nothing is known.
     """
@@ -814,7 +829,7 @@ def penalties(runs: pd.DataFrame, part: pd.DataFrame) -> pd.Series:
     if budgets.isna().any():
         ends = [curve.seconds[-1] for curve in part["curve"] if len(curve.seconds)]
         budgets = budgets.fillna(np.nanmax([*ends, part["fit_seconds"].max(), 0.0]))
-    return PENALTY * budgets
+    return PENALTY * budgets.where(~(runs["fit_seconds"] > budgets), runs["fit_seconds"])
 
 
 def _time(curve: Curve, q: float) -> tuple[float | None, float]:

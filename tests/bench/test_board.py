@@ -50,11 +50,33 @@ def test_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[st
         board.ended(1, "crash", "stub none seed 1: crash (x)", cached=True)
         board.ended(2, "unfit", "stub none seed 2: unfit (y)", cached=False)
     assert capsys.readouterr().out.splitlines() == [
+        "done 0, cached 0, failed 0, running 1, left 9",
         "[ 1/10] stub none seed 0: ok",
         "[ 2/10] stub none seed 1: crash (x) [cached]",
         "[ 3/10] stub none seed 2: unfit (y)",
     ]
     assert board.summary([]) == "done 2, cached 1, failed 1, running 0, left 7"
+
+
+def test_plain_lines_say_how_long_the_rest_will_take(capsys: pytest.CaptureFixture[str]) -> None:
+    with Board([f"otflow 8gaussians seed {i}" for i in range(4)], slots=2) as board:
+        board.pace = learnt(otflow=10.0)
+        board.began(0)
+        board.began(1)
+        board.show([Running(0, 4.0, ""), Running(1, 2.0, "")])
+        board.ended(0, "ok", "a: ok", cached=False)
+        board.ended(2, "ok", "c: ok", cached=True)
+        board.show([Running(1, 4.0, "")])
+        board.ended(1, "ok", "b: ok", cached=False)
+        board.show([])
+        board.ended(3, "ok", "d: ok", cached=False)
+    assert capsys.readouterr().out.splitlines() == [
+        "done 0, cached 0, failed 0, running 2, left 2, about 17 s to go",
+        "[1/4] a: ok; about 14 s to go",
+        "[3/4] c: ok [cached]",
+        "[2/4] b: ok; about 5 s to go",
+        "[4/4] d: ok",
+    ]
 
 
 def test_a_live_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ from bench.names import CONF, dataset_name
 from bench.queries import BY_HAND, Beside, Compare, Evidence, Value, built
 from bench.record import Record
 from bench.report import claims as shown
-from bench.report import frame
+from bench.report import frame, render
 from bench.report.build import claims_parts, load, names_of
 from bench.report.options import Options
 from bench.report.published import KIN, PAPER
@@ -1141,6 +1141,13 @@ def test_a_headline_of_which_no_problem_is_left_says_why() -> None:
     assert f"training time to q, FFJORD: {why}." in table.notes
 
 
+def test_a_headline_that_may_not_be_measured_says_why() -> None:
+    records = [*pairs({"8gaussians": (8.0, 1.0)}), *pairs({"moons": (8.0, 4.0)}, env={"cpu": "Other CPU"})]
+    (table,) = shown.headlines(evidence(records))
+    assert [cell.text for cell in dict(table.rows)["training time to q, FFJORD"]] == ["–"] * 4
+    assert any(note.startswith("training time to q, FFJORD: records from 2 machines") for note in table.notes)
+
+
 def test_the_headline_says_of_what_it_is_and_that_a_bound_is_one() -> None:
     swept = [*SWEPT, *sized("otflow", {400: 2.01, 1600: 2.0})]
     (table,) = shown.headlines(evidence(swept))
@@ -1159,6 +1166,34 @@ def test_the_command_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFix
     assert "python -m bench.run -m suite=toy" in printed
     for suffix in ("md", "tex", "csv"):
         assert "only 2 of 5 problems" in (tmp_path / "out" / "records" / f"claims.{suffix}").read_text()
+
+
+def test_the_claims_of_the_talk_come_first() -> None:
+    assert [claim.id for claim in ledger.load()][:6] == ["T1", "T2", "T3", "T4", "T5", "C1"]
+
+
+def test_verdicts_of_several_ledgers_stand_side_by_side(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    named = {"fast": (8.0, 0.4), "slow": (1.0, 2.0)}
+    folders = [store(tmp_path / name, pairs(dict.fromkeys(SIX, both))) for name, both in named.items()]
+    store(tmp_path / "mixed", [*pairs({"moons": (8.0, 4.0)}), *pairs({"rings": (8.0, 4.0)}, env={"cpu": "Other CPU"})])
+    monkeypatch.setattr(claims, "default_folders", lambda: (*folders, tmp_path / "mixed"))
+    assert claims.main([f"out={tmp_path / 'out'}"]) == 2
+    assert "The verdicts" in capsys.readouterr().out
+    evidence_of = {name: claims.gather([tmp_path / name])[0] for name in (*named, "mixed")}
+    table = shown.verdicts({name: queries.judged(ledger.load(), found) for name, found in evidence_of.items()})
+    rows = {label: [cell.text for cell in cells] for label, cells in table.rows}
+    assert table.columns == ["published", "fast", "slow", "mixed"]
+    (training,) = (cells for label, cells in rows.items() if label.startswith("T2 training time"))
+    assert training[0] == "10-40x"
+    assert training[1].startswith("reproduced: 20.0")
+    assert training[2].startswith("not reproduced: 0.500")
+    assert training[3] == "refused"
+    (parts,) = (cells for label, cells in rows.items() if label.startswith("O3 ") and label.endswith(" more"))
+    assert parts[0] == "–"
+    assert rows[next(label for label in rows if label.startswith("W1 "))][1:] == ["–"] * 3
+    assert (tmp_path / "out" / "verdicts.csv").read_text() == render.csv(table)
 
 
 def test_the_report_judges_each_folder_as_the_command_does(tmp_path: Path) -> None:

@@ -44,9 +44,9 @@ def test_cells_that_are_done_begun_and_left(tmp_path: Path) -> None:
     cells = [Cell(r["config"], tmp_path, tmp_path) for r in (done, failed)]
     found = list(forecast.lines([*cells, cell(begun, tmp_path), cell(config(), tmp_path)], Past([done]), at_once=2))
     assert found == [
-        "solver  dataset  cells  done  failed  to go         time  memory",
-        "otflow  moons        3     1       1      1   about 97 s  300 MB",
-        "ffjord  moons        1     0       0      1  about 2 min",
+        "solver  dataset  cells  done  failed  to go         time   memory",
+        "otflow  moons        3     1       1      1   about 97 s   300 MB",
+        "ffjord  moons        1     0       0      1  about 2 min  unknown",
         "cells 4: done 1, failed 1, begun 1, left 1; about 2 min to go, 2 at a time, at most 300 MB each",
     ]
 

@@ -276,6 +276,10 @@ def test_title_and_line() -> None:
     assert title(made()["config"]) == "test_record named seed 0"
     ok = new(config, "ok", "schedule", "2000", metrics={"nll": 2.0}, cost={"fit_seconds": 3.0})
     assert line(ok) == "otflow gaussians seed 2: ok, test NLL 2.0000, 3.00 s"
+    budget = config | {"budget": {"seconds": 2.0}}
+    over = new(budget, "ok", "budget", "2000", metrics={"nll": 2.0}, cost={"fit_seconds": 3.0})
+    assert line(over) == "otflow gaussians seed 2: ok, test NLL 2.0000, 3.00 s of a budget of 2"
+    assert line(over | {"cost": {"fit_seconds": 2.4}}) == "otflow gaussians seed 2: ok, test NLL 2.0000, 2.40 s"
     assert line(new(config, "oom", "no memory", "2000")) == "otflow gaussians seed 2: oom (no memory)"
 
 

@@ -398,6 +398,38 @@ def test_without_a_budget_in_seconds_the_longest_run_counts():
     assert max(tables.times(part, 1.02, part).seconds) == 2 * 8  # the last validation of the last run is at 8
 
 
+def test_a_run_that_overran_its_budget_is_penalised_by_its_own_seconds():
+    overrun = flat_run("ffjord", 2, 6, floor=2.0, cost={"fit_seconds": 90.0})
+    part = frame.of([*three("otflow", [1, 2, 3]), *three("ffjord", [4, 5]), overrun])
+    assert max(tables.times(part, 1.02, part).seconds) == 2 * 90
+
+
+def test_a_solver_that_has_no_likelihood_is_neither_late_nor_early():
+    """Its runs end ok; those of one that failed have no validation either, and are late."""
+    records = [*three("otflow", [1, 2, 3]), *(fake.make("sinkhorn", seed=seed, trace=[]) for seed in range(3))]
+    ratio = cells(tables.ratios(group(records), "sinkhorn", "otflow"))["8gaussians"]
+    assert ratio["seconds to q"] == render.NOTHING
+    assert ratio["parameters"] != render.NOTHING
+
+
+def test_a_mean_counts_a_source_once():
+    sets = {"miniboone": 8, "miniboone_small": 2, "gas_sample": 2}
+    records = [
+        r for d, n in sets.items() for r in (*three("otflow", [1] * 3, dataset=d), *three("ffjord", [n] * 3, dataset=d))
+    ]
+    only = group(records)
+    table = tables.ratios(only, "ffjord", "otflow")
+    assert cells(table)["miniboone_small"]["seconds to q"].value == pytest.approx(2)
+    assert cells(table)["geometric mean"]["seconds to q"].value == pytest.approx(4)  # sqrt(8 * 2)
+    assert "Means without miniboone_small: miniboone counts, which it stands in for." in table.notes
+    assert tables.across(only, "otflow", {"ffjord": tables.pairs_of(only, "ffjord", "otflow")}).rows == []
+    records += [r for s in ("otflow", "ffjord") for r in three(s, [1] * 3, dataset="moons")]
+    only = group(records)
+    several = tables.across(only, "otflow", {"ffjord": tables.pairs_of(only, "ffjord", "otflow")})
+    assert over_problems(several, "ffjord")[0].text == "3"
+    assert "ffjord: without miniboone_small: miniboone counts, which it stands in for." in several.notes
+
+
 def test_a_mean_keeps_the_marks_of_what_it_is_made_of_and_says_of_how_many():
     records = [*three("otflow", [1, 2, 3]), *three("ffjord", [4, 5, 6], failed=["nll_effort"])]
     records += [*three("otflow", [1, 2, 3], dataset="moons")]
@@ -1105,6 +1137,11 @@ def test_a_report_ends_with_who_is_best_where_any_is_told_apart(tmp_path, capsys
     assert glance.SAME not in dict(glance._rows(only, made))["pinwheel"]
     assert glance.table([only], [made]).notes[1].startswith("On 2 other problems none is")
     assert found["moons"]["L2-UVP (%)"] == render.NOTHING
+    (few,) = lint.groups(frame.of([fake.make(s, d) for s in ("otflow", "ffjord") for d in ("moons", "rings")]))
+    nothing = glance.table([few], [tables.all_of(few, "otflow")])
+    assert (nothing.rows, nothing.notes) == ([], ["On none of 2 problems one is the best, as of one seed none can be."])
+    render.show(nothing, Console())
+    assert "problem  " not in capsys.readouterr().out, "no heading over nothing"
     folder = fake.store(tmp_path / "runs", records)
     assert main([f"records={folder}", f"out={tmp_path / 'out'}"]) == 0
     ended = capsys.readouterr().out.splitlines()
