@@ -79,6 +79,10 @@ class CFM(Recipe):
         """The rows of y in the order in which those of x are coupled with them: here as they were drawn."""
         return y
 
+    def times(self, x: Points, rng: Generator) -> Tensor:
+        """Times in [0, 1] (n,), one for each row of x."""
+        return torch.rand(len(x), generator=rng, dtype=x.dtype, device=x.device)
+
     def start(self, source: Measure, target: Measure, rng: Generator) -> "CFMFit":
         batches = Pairs(source, target, self.batch_size, rng)
         flow, training = self.begin(
@@ -88,11 +92,12 @@ class CFM(Recipe):
 
 
 class CFMFit(Trained):
-    """A flow-matching model under training."""
+    """A flow-matching model under training: `field` is trained, `flow` is what it is used as."""
 
     def __init__(self, solver: CFM, flow: Flow, target: Measure, training: Training) -> None:
         super().__init__(training)
         self.solver = solver
+        self.field = flow.blocks[0]
         self.flow = flow
         self.target = target
 
@@ -102,9 +107,9 @@ class CFMFit(Trained):
     def _loss(self, batch: Tensor) -> tuple[Tensor, Mapping[str, float]]:
         x, y = batch
         rng = self.training.batches.rng
-        t = torch.rand(len(x), generator=rng, dtype=x.dtype, device=x.device)
+        t = self.solver.times(x, rng)
         noise = self.solver.sigma * torch.randn(x.shape, generator=rng, dtype=x.dtype, device=x.device)
-        return regression(self.flow.blocks[0], x, self.solver.partners(x, y), t, noise), {}
+        return regression(self.field, x, self.solver.partners(x, y), t, noise), {}
 
     def transport(self, use: str = "test", effort: float = 1.0) -> Transport:
         """As that of FFJORD; without a density where the target has none."""

@@ -43,15 +43,18 @@ class CFMMoments(CFM):
         self.moments()
         super().__post_init__()
 
-    def moments(self) -> Moments:
+    def moments(self) -> Moments | None:
+        """What finds the map that comes first; None for none."""
         return Moments(self.n_points)
 
     def unfit(self, source: Measure, target: Measure) -> str | None:
-        return super().unfit(source, target) or self.moments().unfit(source, target)
+        first = self.moments()
+        return super().unfit(source, target) or (first.unfit(source, target) if first else None)
 
     def start(self, source: Measure, target: Measure, rng: Generator) -> "CFMMomentsFit":
-        fit = super().start(source, target, rng)
-        return CFMMomentsFit(self, fit.flow, target, fit.training, self.moments().start(source, target, rng))
+        fit, first = super().start(source, target, rng), self.moments()
+        moments = first.start(source, target, rng) if first else None
+        return CFMMomentsFit(self, fit.flow, target, fit.training, moments)
 
 
 @dataclass(frozen=True)
@@ -88,28 +91,31 @@ class Affine:
 class CFMMomentsFit(CFMFit):
     """A flow-matching model under training. Its first step takes the moments too."""
 
-    def __init__(self, solver: CFM, flow: Flow, target: Measure, training: Training, moments: MomentsFit) -> None:
+    def __init__(
+        self, solver: CFM, flow: Flow, target: Measure, training: Training, moments: MomentsFit | None
+    ) -> None:
         super().__init__(solver, flow, target, training)
         self.moments = moments
         self.affine: Affine | None = None
 
     def step(self) -> Mapping[str, float]:
-        if not self.moments.done:
+        if self.moments is not None and not self.moments.done:
             self.moments.step()
-            self._take()
+            self._take(self.moments)
         return super().step()
 
-    def _take(self) -> None:
-        gaussians = self.moments.gaussians
+    def _take(self, moments: MomentsFit) -> None:
+        gaussians = moments.gaussians
         self.affine = None if gaussians is None else Affine(*gaussians)
 
     def _loss(self, batch: Tensor) -> tuple[Tensor, Mapping[str, float]]:
-        assert self.affine is not None
+        if self.affine is None:
+            return super()._loss(batch)
         x, y = batch
         return super()._loss(torch.stack([self.affine.forward(x), y]))
 
     def transport(self, use: str = "test", effort: float = 1.0) -> Transport:
-        """As that of CFM, after the first step without path, velocity and energy: B is a map and no curve."""
+        """As that of CFM, after a first map without path, velocity and energy: B is a map and no curve."""
         flow, affine = super().transport(use, effort), self.affine
         if affine is None:
             return flow
@@ -125,9 +131,10 @@ class CFMMomentsFit(CFMFit):
         )
 
     def state_dict(self) -> dict[str, Any]:
-        return {"flow": super().state_dict(), "moments": self.moments.state_dict()}
+        return {"flow": super().state_dict(), "moments": self.moments and self.moments.state_dict()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.moments.load_state_dict(state["moments"])
-        self._take()
+        if self.moments is not None:
+            self.moments.load_state_dict(state["moments"])
+            self._take(self.moments)
         super().load_state_dict(state["flow"])

@@ -17,7 +17,11 @@ from torch import Tensor, nn
 
 
 class SOAP(torch.optim.Optimizer):
-    """`betas` are ADAM's, `shampoo_beta` is that of L and R. Its first step only finds the eigenvectors."""
+    """`betas` are ADAM's, `shampoo_beta` is that of L and R. Its first step only finds the eigenvectors.
+
+    Matrices with fewer rows or columns than `min_side` take ADAM itself, as vectors do: the basis of a single long
+    column costs as much as that of a square.
+    """
 
     def __init__(
         self,
@@ -27,8 +31,11 @@ class SOAP(torch.optim.Optimizer):
         shampoo_beta: float = 0.95,
         every: int = 10,
         eps: float = 1e-12,
+        min_side: int = 1,
     ) -> None:
-        defaults = {"lr": lr, "betas": betas, "shampoo_beta": shampoo_beta, "every": every, "eps": eps}
+        defaults = {
+            "lr": lr, "betas": betas, "shampoo_beta": shampoo_beta, "every": every, "eps": eps, "min_side": min_side
+        }  # fmt: skip
         super().__init__(parameters, defaults)
 
     @torch.no_grad()
@@ -44,7 +51,7 @@ class SOAP(torch.optim.Optimizer):
         if not state:
             state["step"] = torch.zeros((), dtype=torch.float32)
             state["mean"], state["square"] = torch.zeros_like(p), torch.zeros_like(p)
-        if p.ndim == 2:
+        if p.ndim == 2 and min(p.shape) >= group["min_side"]:
             first = "L" not in state
             self._precondition(state, gradient, group)
             if first:

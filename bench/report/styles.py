@@ -28,6 +28,7 @@ SOLVERS = [
     "otflow_warm",
     "otflow_hutchinson",
     "cfm_moments",
+    "cfm_soap",
 ]
 
 

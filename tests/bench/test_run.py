@@ -434,7 +434,7 @@ def test_help_and_configuration_do_without_torch(words: list[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["solver=nobody"], "error: no solver nobody: choose from cfm, cfm_moments, constant, "),
+        (["solver=nobody"], "error: no solver nobody: choose from cfm, cfm_moments, cfm_soap, constant, "),
         (["dataset=nothing"], "error: no dataset nothing: choose from "),
         (["suite=nothing"], "error: no suite nothing: choose from discretize, mnist_latent, paper, quick, tabular, "),
         (["tuned=nothing"], "error: no tuned nothing: choose from "),

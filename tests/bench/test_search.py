@@ -13,7 +13,10 @@ from bench.names import CONF
 from bench.record import BadInput
 from bench.search import Choice, LogUniform, Tuning, draw, space_of
 
-FLOWS = ["cfm", "cfm_moments", "ffjord", "maf", "nsf", "otcfm", "otflow", "otflow_hutchinson", "otflow_warm", "rnode"]
+FLOWS = [
+    *("cfm", "cfm_moments", "cfm_soap", "ffjord", "maf", "nsf"),
+    *("otcfm", "otflow", "otflow_hutchinson", "otflow_warm", "rnode"),
+]
 
 
 def test_every_flow_has_a_space() -> None:
@@ -67,9 +70,11 @@ def test_a_space_that_is_none(tmp_path: Path, given: str, said: str) -> None:
 
 
 def test_solvers_without_a_space() -> None:
-    with pytest.raises(BadInput, match=r"^no solver otflaw: choose from cfm, cfm_moments, constant"):
+    with pytest.raises(BadInput, match=r"^no solver otflaw: choose from cfm, cfm_moments, cfm_soap, constant"):
         space_of("otflaw")
-    with pytest.raises(BadInput, match=r"^moments has no search space in .*: choose from cfm, cfm_moments, ffjord"):
+    with pytest.raises(
+        BadInput, match=r"^moments has no search space in .*: choose from cfm, cfm_moments, cfm_soap, ffjord"
+    ):
         space_of("moments")
 
 

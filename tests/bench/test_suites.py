@@ -124,7 +124,7 @@ def test_the_toy_suite_has_three_seeds_of_the_compared_flows_and_one_of_the_othe
     jobs = jobs_of_suite("toy")
     for solver in FLOWS:
         assert sum(job.endswith(f"solver={solver}") for job in jobs) == 8 * 3
-    for solver in ("cfm", "otcfm", "otflow_warm", "cfm_moments", "maf", "nsf", "moments"):
+    for solver in ("cfm", "otcfm", "otflow_warm", "cfm_moments", "cfm_soap", "maf", "nsf", "moments"):
         assert sum(job.endswith(f"solver={solver}") for job in jobs) == 8
 
 

@@ -35,6 +35,23 @@ def test_a_kronecker_conditioned_problem_yields_to_it_and_not_to_adam(rng):
     assert with_soap < 0.1 * with_adam
 
 
+def test_matrices_with_a_short_side_take_adam_where_that_is_asked_for(rng):
+    target = torch.randn(7, 1, generator=rng)
+    ours, theirs, square = (torch.nn.Parameter(torch.zeros(7, 1)) for _ in range(3))
+    optimizers = (
+        SOAP([ours], lr=0.1, min_side=2),
+        torch.optim.Adam([theirs], lr=0.1, betas=(0.9, 0.99), eps=1e-12),
+        SOAP([square], lr=0.1),
+    )
+    for _ in range(20):
+        for parameter, optimizer in zip((ours, theirs, square), optimizers, strict=True):
+            optimizer.zero_grad()
+            (parameter - target).square().sum().backward()
+            optimizer.step()
+    torch.testing.assert_close(ours, theirs)
+    assert not torch.allclose(square, theirs)
+
+
 def test_vectors_take_adam(rng):
     target = torch.randn(7, generator=rng)
     ours, theirs = (torch.nn.Parameter(torch.zeros(7)) for _ in range(2))
