@@ -101,22 +101,24 @@ class Board(AbstractContextManager["Board"]):
 
     def began(self, index: int) -> None:
         self.waiting.discard(index)
+        self._running = [*self._running, Running(index, 0.0, "")]
         self._next = 0.0
 
     def ended(self, index: int, status: str, text: str, cached: bool) -> None:
         """The cell has a record with this line, or none and the line says why."""
         self.waiting.discard(index)
+        self._running = [one for one in self._running if one.index != index]
         self.counts["cached" if cached else "done"] += 1
         self.counts["failed"] += status not in FINE
         width = len(str(len(self.cells)))
-        end = " [cached]" if cached else "" if self._live else self._to_go(index)
+        end = " [cached]" if cached else "" if self._live else self._to_go()
         self.say(f"[{index + 1:{width}}/{len(self.cells)}] {text}{end}")
         self._next = 0.0
 
     def show(self, running: Sequence[Running]) -> None:
         """Draw the table if there is one and it is time; without one, say once what there is to do."""
         self._running = running
-        if self._live is None and not self._begun and len(self.cells) > 1:
+        if self._live is None and not self._begun and running and len(self.cells) > 1:
             self.say(self.summary(running))
         self._begun = True
         if self._live is None or time.monotonic() < self._next:
@@ -131,10 +133,9 @@ class Board(AbstractContextManager["Board"]):
         seconds = self._seconds_left(running)
         return ", ".join(parts + ([] if seconds is None else [f"about {duration(seconds)} to go"]))
 
-    def _to_go(self, ended: int) -> str:
-        """What a line without a table below it ends with while there are other cells to run; empty if nobody knows."""
-        others = [one for one in self._running if one.index != ended]
-        seconds = self._seconds_left(others) if self.waiting or others else None
+    def _to_go(self) -> str:
+        """What a line without a table below it ends with while there are cells to run; empty if nobody knows."""
+        seconds = self._seconds_left(self._running) if self.waiting or self._running else None
         return "" if seconds is None else f"; about {duration(seconds)} to go"
 
     def _seconds_left(self, running: Sequence[Running]) -> float | None:

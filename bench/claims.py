@@ -2,7 +2,8 @@
 
 records     folders to read as one, where a record that several have of one environment counts once; by default
             results/runs and every folder of results/reference, a ledger for each, and last their verdicts side by side
-out         folder to write each ledger to, as Markdown, LaTeX and CSV; default results/report/claims
+out         folder to write each ledger to, and to verdicts/ their verdicts, as Markdown, LaTeX and CSV; default
+            results/report/claims
 
 The claims are data in bench/conf/claims. Exit code 0; 1 if there is nothing to judge; 2 if a claim asks for what no
 record has, or if records that it would use must not be used together (the claim is refused, with the reason).
@@ -38,13 +39,14 @@ def main(arguments: Sequence[str]) -> int:
         ledgers = [tuple(map(Path, given["records"].split(",")))] if given["records"] else default_ledgers()
         names = names_of([folders[0] for folders in ledgers])
         out = Path(given["out"])
+        written.clear(out / "verdicts")
         judged, codes = {}, []
         for folders in ledgers:
             name = names[folders[0]]
             judged[name], code = show(claims, folders, out / name, errors)
             codes.append(code)
         if len(judged) > 1:
-            compare(judged, out)
+            compare(judged, out / "verdicts")
     except ClaimError as error:
         errors.print(Text(f"bench.claims: {error}"))
         return 2
@@ -82,7 +84,6 @@ def compare(judged: Mapping[str, Sequence[Entry]], out: Path) -> None:
     """Print and write the verdicts of several ledgers side by side."""
     table = shown.verdicts(judged)
     render.show(table, _console())
-    written.clear(out)
     write_tables([table], out)
 
 

@@ -40,7 +40,7 @@ class CFMMoments(CFM):
     version: ClassVar[int] = 1  # raised with that of Moments too
 
     def __post_init__(self) -> None:
-        self.moments()
+        Moments(self.n_points)
         super().__post_init__()
 
     def moments(self) -> Moments | None:
@@ -109,8 +109,9 @@ class CFMMomentsFit(CFMFit):
         self.affine = None if gaussians is None else Affine(*gaussians)
 
     def _loss(self, batch: Tensor) -> tuple[Tensor, Mapping[str, float]]:
-        if self.affine is None:
+        if self.moments is None:
             return super()._loss(batch)
+        assert self.affine is not None
         x, y = batch
         return super()._loss(torch.stack([self.affine.forward(x), y]))
 

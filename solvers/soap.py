@@ -6,7 +6,8 @@ Adam (ICLR 2025, arXiv 2409.11321), algorithm 3. For a matrix of weights with gr
     L <- beta L + (1 - beta) G G',   R <- beta R + (1 - beta) G'G,   Q_L, Q_R their eigenvectors,
 
 and ADAM's second moment is that of Q_L' G Q_R. One step of power iteration and a QR factorisation renew the
-eigenvectors every `every` steps. Vectors take ADAM itself. On small networks its steps cost about as much as ADAM's.
+eigenvectors every `every` steps. Vectors take ADAM itself. On small networks its steps cost one to two times those of
+ADAM.
 """
 
 from collections.abc import Callable, Iterable
@@ -33,10 +34,9 @@ class SOAP(torch.optim.Optimizer):
         eps: float = 1e-12,
         min_side: int = 1,
     ) -> None:
-        defaults = {
-            "lr": lr, "betas": betas, "shampoo_beta": shampoo_beta, "every": every, "eps": eps, "min_side": min_side
-        }  # fmt: skip
+        defaults = {"lr": lr, "betas": betas, "shampoo_beta": shampoo_beta, "every": every, "eps": eps}
         super().__init__(parameters, defaults)
+        self.min_side = min_side  # of none of the groups: checkpoints older than it have groups without
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> None:  # type: ignore[override]
@@ -51,7 +51,7 @@ class SOAP(torch.optim.Optimizer):
         if not state:
             state["step"] = torch.zeros((), dtype=torch.float32)
             state["mean"], state["square"] = torch.zeros_like(p), torch.zeros_like(p)
-        if p.ndim == 2 and min(p.shape) >= group["min_side"]:
+        if p.ndim == 2 and min(p.shape) >= self.min_side:
             first = "L" not in state
             self._precondition(state, gradient, group)
             if first:

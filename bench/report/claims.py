@@ -39,7 +39,7 @@ LEGEND = (
     "ratios needs the geometric one within these too; not measurable here where there are too few records, or the "
     "interval reaches to both sides of the bounds (undecided). >=, <= and an infinite end: a bound. Equal quality: "
     "seconds to the common target q, or the smallest size that reaches it; a run that does not reach it counts as "
-    "twice its budget, or twice its seconds where it overran that.",
+    "twice its budget, or twice its seconds where it far overran that.",
 )
 HEADLINE_LEGEND = (
     "How many times more the opponent takes than OT-Flow: ratios of medians over seeds, their means over problems. A "
@@ -76,7 +76,7 @@ def verdicts(judged: Mapping[str, Sequence[Entry]]) -> Table:
         (_called(entry), [_published_of(entry), *(_verdict(several[i]) for several in judged.values())])
         for i, entry in enumerate(entries)
     ]
-    notes = [*(f"{name}: {summary(several)}." for name, several in judged.items()), f"{NOTHING}: no record tells."]
+    notes = [*(f"{name}: {summary(several)}." for name, several in judged.items()), f"{NOTHING}: nothing was measured."]
     return Table("verdicts", "The verdicts, a column for each ledger", "claim", ["published", *judged], rows, notes,
                  text=True)  # fmt: skip
 
@@ -91,10 +91,10 @@ def _published_of(entry: Entry) -> Cell:
 
 
 def _verdict(entry: Entry) -> Cell:
-    """The verdict, and of a claim with one part what was measured; NOTHING where no record tells."""
+    """The verdict, and of a claim with one part what was measured; NOTHING where nothing was."""
     if any(finding.refused for finding in entry.findings):
         return Cell("refused", best=True)
-    if _silent(entry):
+    if not any(finding.measured for finding in entry.findings):
         return NOTHING
     found = entry.findings[0].measured if len(entry.findings) == 1 else None
     return Cell(entry.verdict + (f": {_text(found)}" if found else ""), best=entry.verdict == REPRODUCED)

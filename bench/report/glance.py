@@ -28,7 +28,8 @@ def table(groups: Sequence[Group], made: Sequence[Sequence[Table]]) -> Table:
     notes = ["=: two or more are not told apart."] if told else []
     if others := len(rows) - len(told):
         where = counted(others, "other problem") if told else f"none of {counted(others, 'problem')}"
-        notes.append(f"On {where} {'none is' if told else 'one is the best'}, as of one seed none can be.")
+        why = ", as of one seed none can be" if all((group.frame["seed"].nunique() == 1) for group in groups) else ""
+        notes.append(f"On {where} {'none is' if told else 'one is told apart from the others'}{why}.")
     if any(UNRANKED in cells for _, cells in rows):
         notes.append("Not ranked: the problem's table says why.")
     title = "The best of each problem" + (", by part" if several else "")

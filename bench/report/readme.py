@@ -66,7 +66,9 @@ def documents() -> list[Path]:
 
 def committed(folder: str) -> pd.DataFrame:
     """The records of a folder of REFERENCES, or of ALL. Raises Usage where it is not there, or one of them is none."""
-    found, problems, _ = gather(sorted(REFERENCES.glob("*/")) if folder == ALL else [REFERENCES / folder])
+    if folder == ALL:
+        return pd.concat([committed(path.name) for path in sorted(REFERENCES.glob("*/"))])
+    found, problems, _ = gather([REFERENCES / folder])
     if problems:
         raise Usage(problems[0])
     return found.frame

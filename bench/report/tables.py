@@ -18,7 +18,7 @@ from typing import Self
 import numpy as np
 import pandas as pd
 
-from bench import stats
+from bench import record, stats
 from bench.report import lint, published
 from bench.report.frame import BASELINE, Curve, by_reference
 from bench.report.lint import Group
@@ -34,15 +34,16 @@ MIN_PROBLEMS = 3  # below which nothing is said of a solver over problems
 HEADLINE = "ffjord"  # the rival whom speed-ups are over where none is named
 MMD_FLOOR = 1e-6  # 10,000 rows of two or three dimensions scatter by 1e-5, even from one law; rounding is 1e-8
 
+PENALISED = f"counts as {PENALTY:g} × its budget, or × its seconds where these are over {record.OVERRUN:g} × that"
+
 LEGEND = (
     f"Medians over seeds; ± is half of the {stats.LEVEL:.0%} interval, by Student's t below {stats.SMALL} finished "
     f"seeds, by the bootstrap from there; none below {MIN_SEEDS}. Bold: the best, where it is of all its runs, all "
     "others have intervals too, and its own lies below theirs (times: among those that reach q).",
     "†: a certificate failed, of one run at least; the number is void and ranked nowhere.",
     "q: the largest median best validation NLL, not void, of the ranked solvers, each at its best setting, + "
-    f"{SLACK} nat; reached at the first of two successive validations at or below it, or at the only one. *: runs "
-    f"that did not reach it, each counted as {PENALTY:g} × its budget, or × its seconds where it overran that; where "
-    "none did, the best validation NLL stands there.",
+    f"{SLACK} nat; reached at the first of two successive validations at or below it, or at the only one. *: a run "
+    f"that did not reach it {PENALISED}; where none did, the best validation NLL stands there.",
     f"No MMD: below {MMD_FLOOR:g} in every run of the problem, where its kernel tells no two rows apart.",
     "Seconds are of the step clock, which validation stops; density and samples: as many points as the test set has.",
 )
@@ -51,8 +52,7 @@ ACROSS_LEGEND = (
     "Interquartile mean: of the quotients of all pairs of runs, the lowest and the highest quarter left out, "
     "geometric; the interval by resampling seeds within problems. Probability of improvement: that a run of the solver "
     "reaches q before a run of the reference, ties by half, mean over problems (Agarwal et al. 2021). q is that of the "
-    "tables of ratios; *: a run that did not reach it counts as "
-    f"{PENALTY:g} × its budget.",
+    f"tables of ratios; *: a run that did not reach it {PENALISED}.",
 )
 
 Runs = dict[str, pd.DataFrame]  # label -> the runs of a solver at one setting
@@ -450,13 +450,13 @@ def ratios(group: Group, solver: str, reference: str, given: "Pairs | None" = No
         compared = [[*row, c] for row, c in zip(compared, estimates, strict=True)]
         notes.append(f"Density (estimated): by Hutchinson's estimate of {solver}, uncertified.")
     rows = [(p.dataset, [_ratio_cell(c) for c in row]) for p, row in zip(pairs, compared, strict=True)]
+    notes += [f"{p.dataset}: {c.note}." for p, row in zip(pairs, compared, strict=True) for c in row if c.note]
     if len(rows) > 1:
-        parts = published.parts_of_whole([p.dataset for p in pairs])
-        notes += [f"Means without {name}: {why}." for name, why in parts.items()]
-        counting = [row for p, row in zip(pairs, compared, strict=True) if p.dataset not in parts]
-        across = list(zip(*counting, strict=True))
-        rows.append(("geometric mean", [_mean_cell(c, geometric_mean) for c in across]))
-        rows.append(("arithmetic mean", [_mean_cell(c, arithmetic_mean) for c in across]))
+        across = [_once_a_source(pairs, column) for column in zip(*compared, strict=True)]
+        rows.append(("geometric mean", [_mean_cell(c, geometric_mean) for c, _ in across]))
+        rows.append(("arithmetic mean", [_mean_cell(c, arithmetic_mean) for c, _ in across]))
+        parts = {name: why for _, lost in across for name, why in lost.items()}
+        notes += [f"Means without {name} where {why}." for name, why in parts.items()]
     name = f"{solver}_over_{reference}{group.suffix}"
     return lint.admitted(
         group, Table(name, title, "dataset", columns, rows, notes, LEGEND, naming=_naming(solver, reference))
@@ -646,7 +646,7 @@ def time_comparison(pair: Pair, goal: Target | None) -> Comparison:
 def _without_nll(runs: pd.DataFrame) -> bool:
     """Whether the solver has no NLL to hold to a target, though runs of it ended ok."""
     ended = runs[runs["status"] == "ok"]
-    return len(ended) > 0 and not any(len(curve.nll) for curve in ended["curve"])
+    return len(ended) > 0 and not any(math.isfinite(curve.best) for curve in ended["curve"])
 
 
 def _ratio_cell(c: Comparison) -> Cell:
@@ -667,6 +667,13 @@ def arithmetic_mean(comparisons: Sequence[Comparison]) -> Interval:
     """Arithmetic mean over datasets of the ratio of medians, as papers have it; no interval."""
     found = [np.median(c.solver) / np.median(c.reference) for c in comparisons]
     return Interval(float(np.mean(found)), math.nan, math.nan)
+
+
+def _once_a_source(pairs: Sequence[Pair], column: Sequence[Comparison]) -> tuple[list[Comparison], dict[str, str]]:
+    """The comparisons of a column that count in its mean, and the partial sets that do not, and why."""
+    sound = [p.dataset for p, c in zip(pairs, column, strict=True) if c.known and not c.void]
+    parts = published.parts_of_whole(sound)
+    return [c for p, c in zip(pairs, column, strict=True) if p.dataset not in parts], parts
 
 
 def _mean_cell(across: Sequence[Comparison], mean: Callable[[Sequence[Comparison]], Interval]) -> Cell:
@@ -751,7 +758,9 @@ def across(group: Group, reference: str, found: Mapping[str, "Pairs"]) -> Table:
         notes += [f"{solver}: {caveat}" for caveat in those.caveats]
         notes += [f"{solver}: without {name}: {why}." for name, why in parts.items()]
         if lost := [pair.dataset for pair in those.pairs if pair.dataset not in (*used, *parts)]:
-            notes.append(f"{solver}: without {', '.join(lost)} (void, no q, or not {MIN_SEEDS} seeds that both have).")
+            notes.append(
+                f"{solver}: without {', '.join(lost)} (void, no q or NLL, or not {MIN_SEEDS} seeds that both have)."
+            )
     title = f"Seconds to q beside those of {reference}, over problems"
     columns = ["problems", f"times those of {reference},\ninterquartile mean", "probability of\nimprovement"]
     return lint.admitted(
@@ -821,7 +830,8 @@ def times(runs: pd.DataFrame, q: float, part: pd.DataFrame) -> Times:
 def penalties(runs: pd.DataFrame, part: pd.DataFrame) -> pd.Series:
     """What each of `runs` counts as where it does not reach the target: PENALTY x its budget.
 
-    Or x its seconds, where a long last step overran that: else it came out ahead of one that got there later.
+    Or x its seconds, where a long last step overran that by far: else it came out ahead of one that got there later.
+    Runs that ended within their last step of their budget tie.
     A run with no budget in seconds has had as long as the longest run of `part`, the runs it is compared with. Of
     steps nothing is known.
     """
@@ -829,7 +839,8 @@ def penalties(runs: pd.DataFrame, part: pd.DataFrame) -> pd.Series:
     if budgets.isna().any():
         ends = [curve.seconds[-1] for curve in part["curve"] if len(curve.seconds)]
         budgets = budgets.fillna(np.nanmax([*ends, part["fit_seconds"].max(), 0.0]))
-    return PENALTY * budgets.where(~(runs["fit_seconds"] > budgets), runs["fit_seconds"])
+    overran = runs["fit_seconds"] > record.OVERRUN * budgets
+    return PENALTY * budgets.mask(overran, runs["fit_seconds"])
 
 
 def _time(curve: Curve, q: float) -> tuple[float | None, float]:

@@ -79,6 +79,29 @@ def test_plain_lines_say_how_long_the_rest_will_take(capsys: pytest.CaptureFixtu
     ]
 
 
+def test_cells_that_end_together_are_not_left(capsys: pytest.CaptureFixture[str]) -> None:
+    """As those of an array of Slurm do, between two looks; and of a sweep that is done there is nothing to say."""
+    with Board([f"otflow 8gaussians seed {i}" for i in range(3)], slots=2) as board:
+        board.pace = learnt(otflow=10.0)
+        for i in (0, 1):
+            board.began(i)
+        board.show([Running(0, 4.0, ""), Running(1, 4.0, "")])
+        board.ended(0, "ok", "a: ok", cached=False)
+        board.began(2)
+        board.ended(1, "ok", "b: ok", cached=False)
+        board.ended(2, "ok", "c: ok", cached=False)
+    assert capsys.readouterr().out.splitlines()[1:] == [
+        "[1/3] a: ok; about 8 s to go",
+        "[2/3] b: ok; about 5 s to go",
+        "[3/3] c: ok",
+    ]
+    with Board(["stub none seed 0", "stub none seed 1"]) as board:
+        for i in (0, 1):
+            board.ended(i, "ok", "ok", cached=True)
+        board.show([])
+    assert capsys.readouterr().out.splitlines() == ["[1/2] ok [cached]", "[2/2] ok [cached]"]
+
+
 def test_a_live_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = io.StringIO()
 

@@ -1193,7 +1193,7 @@ def test_verdicts_of_several_ledgers_stand_side_by_side(
     (parts,) = (cells for label, cells in rows.items() if label.startswith("O3 ") and label.endswith(" more"))
     assert parts[0] == "–"
     assert rows[next(label for label in rows if label.startswith("W1 "))][1:] == ["–"] * 3
-    assert (tmp_path / "out" / "verdicts.csv").read_text() == render.csv(table)
+    assert (tmp_path / "out" / "verdicts" / "verdicts.csv").read_text() == render.csv(table)
 
 
 def test_the_report_judges_each_folder_as_the_command_does(tmp_path: Path) -> None:

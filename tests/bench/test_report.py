@@ -402,26 +402,36 @@ def test_a_run_that_overran_its_budget_is_penalised_by_its_own_seconds():
     overrun = flat_run("ffjord", 2, 6, floor=2.0, cost={"fit_seconds": 90.0})
     part = frame.of([*three("otflow", [1, 2, 3]), *three("ffjord", [4, 5]), overrun])
     assert max(tables.times(part, 1.02, part).seconds) == 2 * 90
+    last_step = [flat_run("ffjord", 2, 6, floor=2.0, cost={"fit_seconds": s}) for s in (60.01, 60.3)]
+    assert {max(tables.times(p, 1.02, p).seconds) for p in (frame.of([one]) for one in last_step)} == {2 * 60}
 
 
 def test_a_solver_that_has_no_likelihood_is_neither_late_nor_early():
     """Its runs end ok; those of one that failed have no validation either, and are late."""
-    records = [*three("otflow", [1, 2, 3]), *(fake.make("sinkhorn", seed=seed, trace=[]) for seed in range(3))]
-    ratio = cells(tables.ratios(group(records), "sinkhorn", "otflow"))["8gaussians"]
+    validated = {"step": 1, "seconds": 1.0, "valid_nll": None}
+    records = [*three("otflow", [1, 2, 3]), *(fake.make("sinkhorn", seed=seed, trace=[validated]) for seed in range(3))]
+    table = tables.ratios(group(records), "sinkhorn", "otflow")
+    ratio = cells(table)["8gaussians"]
     assert ratio["seconds to q"] == render.NOTHING
+    assert "8gaussians: sinkhorn validates without an NLL." in table.notes
     assert ratio["parameters"] != render.NOTHING
 
 
 def test_a_mean_counts_a_source_once():
-    sets = {"miniboone": 8, "miniboone_small": 2, "gas_sample": 2}
+    sets = {"miniboone": 8, "miniboone_small": 2, "gas_sample": 32}
     records = [
         r for d, n in sets.items() for r in (*three("otflow", [1] * 3, dataset=d), *three("ffjord", [n] * 3, dataset=d))
     ]
     only = group(records)
     table = tables.ratios(only, "ffjord", "otflow")
     assert cells(table)["miniboone_small"]["seconds to q"].value == pytest.approx(2)
-    assert cells(table)["geometric mean"]["seconds to q"].value == pytest.approx(4)  # sqrt(8 * 2)
-    assert "Means without miniboone_small: miniboone counts, which it stands in for." in table.notes
+    assert cells(table)["geometric mean"]["seconds to q"].value == pytest.approx(16)  # sqrt(8 * 32)
+    assert "Means without miniboone_small where miniboone counts, which it stands in for." in table.notes
+    void = [r for r in records if r["config"]["dataset"]["_target_"] != "fake.miniboone"]
+    void += [r for s in ("otflow", "ffjord") for r in three(s, [1] * 3, dataset="miniboone", failed=["nll_effort"])]
+    assert cells(tables.ratios(group(void), "ffjord", "otflow"))["geometric mean"]["seconds to q"].value == (
+        pytest.approx(8)  # sqrt(2 * 32)
+    ), "a void whole displaces no part"
     assert tables.across(only, "otflow", {"ffjord": tables.pairs_of(only, "ffjord", "otflow")}).rows == []
     records += [r for s in ("otflow", "ffjord") for r in three(s, [1] * 3, dataset="moons")]
     only = group(records)
@@ -1139,7 +1149,10 @@ def test_a_report_ends_with_who_is_best_where_any_is_told_apart(tmp_path, capsys
     assert found["moons"]["L2-UVP (%)"] == render.NOTHING
     (few,) = lint.groups(frame.of([fake.make(s, d) for s in ("otflow", "ffjord") for d in ("moons", "rings")]))
     nothing = glance.table([few], [tables.all_of(few, "otflow")])
-    assert (nothing.rows, nothing.notes) == ([], ["On none of 2 problems one is the best, as of one seed none can be."])
+    assert (nothing.rows, nothing.notes) == (
+        [],
+        ["On none of 2 problems one is told apart from the others, as of one seed none can be."],
+    )
     render.show(nothing, Console())
     assert "problem  " not in capsys.readouterr().out, "no heading over nothing"
     folder = fake.store(tmp_path / "runs", records)

@@ -1,5 +1,7 @@
 """Flow matching by SOAP with averaged weights; what every solver promises is tested in test_contract.py."""
 
+import copy
+
 import pytest
 import torch
 
@@ -27,17 +29,31 @@ def test_each_part_of_the_unit_interval_has_one_time_before_the_warp(warp, rng):
 
 
 def test_the_flow_is_the_average_of_the_weights_after_each_step(rng):
-    """beta_k = min(averaging, (1 + k) / (10 + k)): both sides of the minimum count."""
+    """beta_k = min(averaging, k / (k + 9)), of the first the weights: both sides of the minimum count."""
     fit = CFMSoap(**SMALL, averaging=0.3).start(WIDE, standard_normal(2), rng)
     average = None
-    for k in range(8):
+    for k in range(1, 9):
         fit.step()
         found = weights(fit.training.model)
-        beta = min(0.3, (1 + k) / (10 + k))
+        beta = min(0.3, k / (k + 9))
         average = found if average is None else [beta * a + (1 - beta) * w for a, w in zip(average, found, strict=True)]
     for ours, theirs in zip(weights(fit.flow), average, strict=True):
         torch.testing.assert_close(ours, theirs)
     assert any(not torch.equal(ours, last) for ours, last in zip(weights(fit.flow), found, strict=True))
+
+
+def test_a_state_has_the_weights_and_their_average(rng):
+    """Without whitening, as test_contract.py has it only with."""
+    fit = CFMSoap(**SMALL, whiten=False).start(WIDE, standard_normal(2), rng.clone_state())
+    for _ in range(4):
+        fit.step()
+    state = copy.deepcopy(fit.state_dict())
+    again = CFMSoap(**SMALL, whiten=False).start(WIDE, standard_normal(2), rng)
+    again.load_state_dict(state)
+    for one in (fit, again):
+        one.step()
+    for ours, theirs in zip(weights(again.flow), weights(fit.flow), strict=True):
+        assert torch.equal(ours, theirs)
 
 
 def test_the_transport_is_that_of_the_average(rng):
@@ -85,7 +101,8 @@ def test_the_optimiser_takes_no_basis_of_a_column(rng):
         ({"weight_decay": 0.1}, "weight_decay must be 0"),
         ({"warp": 0.0}, "warp must be above 0"),
         ({"averaging": 1.0}, r"averaging must lie in \[0, 1\)"),
-        ({"lr_warm_up": 0}, "lr_warm_up must be 1 or more"),
+        ({"lr_warm_up": 0}, "^lr_warm_up must be 1 or more, not 0"),
+        ({"n_points": 0, "whiten": False}, "n_points must be"),
     ],
 )
 def test_bad_settings(given, said):

@@ -52,6 +52,16 @@ def test_matrices_with_a_short_side_take_adam_where_that_is_asked_for(rng):
     assert not torch.allclose(square, theirs)
 
 
+def test_a_checkpoint_that_is_older_than_an_option_resumes(rng):
+    W, loss = problem(rng)
+    optimizer = SOAP([W], lr=0.1)
+    state = optimizer.state_dict()
+    assert set(state["param_groups"][0]) == {"lr", "betas", "shampoo_beta", "every", "eps", "params"}
+    optimizer.load_state_dict(state)
+    loss(W).backward()
+    optimizer.step()
+
+
 def test_vectors_take_adam(rng):
     target = torch.randn(7, generator=rng)
     ours, theirs = (torch.nn.Parameter(torch.zeros(7)) for _ in range(2))
