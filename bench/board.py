@@ -116,9 +116,9 @@ class Board(AbstractContextManager["Board"]):
         self._next = 0.0
 
     def show(self, running: Sequence[Running]) -> None:
-        """Draw the table if there is one and it is time; without one, say once what there is to do."""
+        """Draw the table if there is one and it is time; without one, say once how long all will take, if known."""
         self._running = running
-        if self._live is None and not self._begun and running and len(self.cells) > 1:
+        if self._live is None and not self._begun and running and self._seconds_left(running) is not None:
             self.say(self.summary(running))
         self._begun = True
         if self._live is None or time.monotonic() < self._next:

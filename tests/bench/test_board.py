@@ -50,7 +50,6 @@ def test_plain_lines_where_there_is_no_terminal(capsys: pytest.CaptureFixture[st
         board.ended(1, "crash", "stub none seed 1: crash (x)", cached=True)
         board.ended(2, "unfit", "stub none seed 2: unfit (y)", cached=False)
     assert capsys.readouterr().out.splitlines() == [
-        "done 0, cached 0, failed 0, running 1, left 9",
         "[ 1/10] stub none seed 0: ok",
         "[ 2/10] stub none seed 1: crash (x) [cached]",
         "[ 3/10] stub none seed 2: unfit (y)",

@@ -115,7 +115,7 @@ def test_numbers_that_share_a_name_are_counted_and_none_is_lost():
 def test_the_head_of_the_macros_tells_parts_and_signs(group, tmp_path):
     paper.write(sections(group), VENUES["icml"], tmp_path)
     head = [line for line in (tmp_path / "macros.tex").read_text().splitlines() if line.startswith("%")]
-    signs = ("[a, b]: the 95", "(k of n): ", r"\ensuremath{\pm} is half", "*: runs", r"\ensuremath{^\dagger}: a cert")
+    signs = ("[a, b]: the 95", "(k of n): ", r"\ensuremath{\pm} is half", "*: a run", r"\ensuremath{^\dagger}: a cert")
     assert all(any(sign in line for line in head) for sign in signs)
     assert not any("PartOne" in line for line in head)
     unnumbered = Section(0, "Kernels", (), [], ())
