@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from bench import attempt, env, forecast, lease, process, record
@@ -191,6 +191,7 @@ def _built(what: str, node: DictConfig) -> Any:
     try:
         for name in _targets(_plain(node)):
             _refuse_unless_settings(name)
+        _refuse_other_kinds(what, hydra.utils.get_class(target), node)
         return hydra.utils.instantiate(node, _convert_="all")
     except HydraException as error:
         cause = error.__cause__ or error
@@ -199,6 +200,8 @@ def _built(what: str, node: DictConfig) -> Any:
             raise BadInput(f"{what} {target}: {' '.join(str(cause).split())}") from None  # the reason is its 2nd line
         names = [f.name for f in dataclasses.fields(hydra.utils.get_class(target))]
         raise BadInput(f"{what}.{unknown[1]}: {target} has no such field: choose from {', '.join(names)}") from None
+    except BadInput:
+        raise
     except (ValueError, TypeError) as error:
         raise BadInput(f"{what} {target}: {error}") from None
 
@@ -221,6 +224,25 @@ def _refuse_unless_settings(target: Any) -> None:
     named = hydra.utils.instantiate({"_target_": target}, _partial_=True).func
     if not (isinstance(named, type) and dataclasses.is_dataclass(named)):
         raise TypeError(f"{target} is not a dataclass of settings")
+
+
+def _refuse_other_kinds(what: str, settings: Any, node: DictConfig) -> None:
+    """Raise BadInput where a value is of another kind than the default of its field: "no" is true to Python."""
+    for field in dataclasses.fields(settings):
+        value, kind = node.get(field.name, field.default), _kind(field.default)
+        if kind is not None and value is not None and _kind(value) != kind:
+            raise BadInput(f"{what}.{field.name} must be {kind}, not {value!r}")
+
+
+def _kind(value: Any) -> str | None:
+    """What a person calls the kind of a value; None of those that tell nothing."""
+    if isinstance(value, bool):
+        return "true or false"
+    if isinstance(value, int | float):
+        return "a number"
+    if isinstance(value, str):
+        return "a word"
+    return "a list, as in [64,64]" if isinstance(value, tuple | list | ListConfig) else None
 
 
 def identity(cfg: DictConfig, solver: Any, dataset: Any) -> dict[str, Any]:

@@ -76,9 +76,10 @@ def verdicts(judged: Mapping[str, Sequence[Entry]]) -> Table:
         (_called(entry), [_published_of(entry), *(_verdict(several[i]) for several in judged.values())])
         for i, entry in enumerate(entries)
     ]
-    notes = [*(f"{name}: {summary(several)}." for name, several in judged.items()), f"{NOTHING}: nothing was measured."]
-    return Table("verdicts", "The verdicts, a column for each ledger", "claim", ["published", *judged], rows, notes,
-                 text=True)  # fmt: skip
+    notes = [f"{name}: {summary(several)}." for name, several in judged.items()]
+    notes.append(f"{NOTHING}: nothing was measured, which is not measurable here.")
+    title, columns = "The verdicts, a column for each folder of records", ["published", *judged]
+    return Table("verdicts", title, "claim", columns, rows, notes, text=True)
 
 
 def _called(entry: Entry) -> str:
@@ -87,7 +88,7 @@ def _called(entry: Entry) -> str:
 
 
 def _published_of(entry: Entry) -> Cell:
-    return NOTHING if len(entry.findings) > 1 else Cell(entry.findings[0].part.published)
+    return Cell("several" if len(entry.findings) > 1 else entry.findings[0].part.published)
 
 
 def _verdict(entry: Entry) -> Cell:

@@ -1191,7 +1191,7 @@ def test_verdicts_of_several_ledgers_stand_side_by_side(
     assert training[2].startswith("not reproduced: 0.500")
     assert training[3] == "refused"
     (parts,) = (cells for label, cells in rows.items() if label.startswith("O3 ") and label.endswith(" more"))
-    assert parts[0] == "–"
+    assert parts[0] == "several"
     assert rows[next(label for label in rows if label.startswith("W1 "))][1:] == ["–"] * 3
     assert (tmp_path / "out" / "verdicts" / "verdicts.csv").read_text() == render.csv(table)
 

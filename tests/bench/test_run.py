@@ -446,6 +446,9 @@ def test_help_and_configuration_do_without_torch(words: list[str]) -> None:
         (["-m", "solver=otflow,nobody"], "error: no solver nobody: choose from "),
         (["-m", "budget.seconds=0"], "error: budget.seconds is 0: it must be more than 0"),
         (["-m", "dtype=float16"], "error: dtype must be one of float32, float64"),
+        (["solver=cfm_soap", "solver.whiten=no"], "error: solver.whiten must be true or false, not 'no'\n"),
+        (["-m", "solver.lr=abc"], "error: solver.lr must be a number, not 'abc'\n"),
+        (["solver=ffjord", "solver.hidden=64"], "error: solver.hidden must be a list, as in [64,64], not 64\n"),
         (["-m", "solver.typo=1"], "error: solver.typo: solvers.otflow.OTFlow has no such field"),
     ],
 )
