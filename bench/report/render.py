@@ -89,10 +89,9 @@ def _grid(table: Table, columns: Sequence[int]) -> rich.table.Table:
     """Some columns of a table, after its labels."""
     # one space between columns: twelve must fit
     grid = rich.table.Table(box=box.SIMPLE_HEAD, padding=0, show_edge=False)
-    grid.add_column(Text(table.heading), no_wrap=not table.text)
+    overflow: OverflowMethod = "fold" if table.text else "ellipsis"  # a long word of a command is folded, not cut
+    grid.add_column(Text(table.heading), no_wrap=not table.text, overflow=overflow)
     for i in columns:
-        # a long word of a command is folded, not cut
-        overflow: OverflowMethod = "fold" if table.text else "ellipsis"
         justify: JustifyMethod = "left" if table.text else "right"
         grid.add_column(Text(table.columns[i]), justify=justify, no_wrap=not _wraps(table, i), overflow=overflow)
     for label, cells in table.rows:

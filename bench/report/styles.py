@@ -46,4 +46,4 @@ def style(solver: str) -> Style:
     if solver == BASELINE:
         return Style("#000000", "*", ":")
     i = SOLVERS.index(solver) if solver in SOLVERS else zlib.crc32(solver.encode())
-    return Style(PALETTE[i % 6], MARKERS[i % 7], LINES[i % 3])
+    return Style(PALETTE[i % 6], MARKERS[i % 7], LINES[i // 6 % 3])  # solvers of one colour have other lines

@@ -663,6 +663,7 @@ def test_what_never_ran_has_no_seconds_to_quote_and_no_target_is_missed_without_
 def test_a_style_is_one_for_all_figures_and_differs_between_solvers():
     looks = [styles.style(name) for name in (*styles.SOLVERS, frame.BASELINE)]
     assert len(set(looks)) == len(looks)
+    assert len({(look.colour, look.line) for look in looks}) == len(looks), "told apart without markers too"
     assert styles.style("mine") == styles.style("mine")
 
 
