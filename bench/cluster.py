@@ -54,7 +54,7 @@ def sweep(jobs: Sequence[Job], module: str, request: Request) -> list[str]:
     """Submit the jobs without a record that are not in the queue, wait for all; as launcher.sweep. Raises Stopped."""
     launcher.clear(jobs)
     with interrupts(LEAVING) as presses, Board([job.title for job in jobs], request.array_parallelism) as board:
-        launcher.learn(board, {job.runs for job in jobs})
+        launcher.learn(board, jobs)
         word = Word(jobs, LAUNCHER, board)
         statuses: dict[int, str] = {}
         for index, job in enumerate(jobs):

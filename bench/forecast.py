@@ -45,7 +45,7 @@ class Past:
     def learn(self, one: Record) -> None:
         cost = one["cost"]
         fit, wall, peak = (cost.get(name) for name in ("fit_seconds", "wall_seconds", "peak_bytes"))
-        numbers = {"wall": wall, "peak": peak}
+        numbers = {"wall": wall, "peak": peak, "step": cost.get("seconds_per_step")}
         if finite(wall) and finite(fit):
             numbers["besides"] = wall - fit
         budget = (one["config"].get("budget") or {}).get("seconds")
@@ -57,12 +57,17 @@ class Past:
                     self._learnt[name][kind].append(float(value))
 
     def seconds(self, config: Mapping[str, Any]) -> float | None:
-        """Its budget, as far as its like use theirs, and what its like take besides; None where no record tells."""
-        budget = (config.get("budget") or {}).get("seconds")
-        if budget is None:
-            return self._of("wall", config, alike=True)
+        """Its budget, as far as its like use theirs, and what its like take besides; None where no record tells.
+
+        A budget of steps is of as many seconds as those of its like take.
+        """
+        budget, step = config.get("budget") or {}, self._of("step", config, alike=True)
         besides = self._of("besides", config)
-        return None if besides is None else budget * (self._of("share", config, alike=True) or 1.0) + besides
+        if (seconds := budget.get("seconds")) is not None and besides is not None:
+            return seconds * (self._of("share", config, alike=True) or 1.0) + besides
+        if (steps := budget.get("steps")) is not None and step is not None and besides is not None:
+            return steps * step + besides
+        return None if seconds is not None else self._of("wall", config, alike=True)
 
     def bytes(self, config: Mapping[str, Any]) -> float | None:
         """Peak memory of its like; None where no record tells."""

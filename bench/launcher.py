@@ -150,7 +150,7 @@ class _Sweep:
         self.elsewhere: dict[int, float] = {}  # cells that another process computes: when that was last seen
 
     def run(self, presses: list[int]) -> list[str]:
-        learn(self.board, {job.runs for job in self.jobs})
+        learn(self.board, self.jobs)
         for device in {str(job.config.get("device", "cpu")) for job in self.jobs if not job.path.exists()}:
             _device_model(device)  # now: it takes seconds, in which no limit would be looked after
         try:
@@ -295,17 +295,20 @@ class Word:
                 plan.note(self.results, self.plan, running)
 
 
-def learn(board: Board, folders: set[Path]) -> None:
-    """Tell the board how long the latest cells took."""
+def learn(board: Board, jobs: Sequence[Job]) -> None:
+    """Tell the board how long the latest cells took that had a budget of these jobs."""
     ages = []
-    for path in (path for folder in folders for path in folder.glob("*.json")):
+    budgets = [job.config.get("budget") for job in jobs]
+    for path in (path for folder in {job.runs for job in jobs} for path in folder.glob("*.json")):
         with suppress(OSError):  # moved away since, or a link to nowhere
             ages.append((path.stat().st_mtime, path))
     for _, path in sorted(ages)[-PAST_RECORDS:]:
         try:
-            board.pace.learn(record.read(path))
+            found = record.read(path)
         except (record.RecordError, OSError):
             continue
+        if found["config"].get("budget") in budgets:
+            board.pace.learn(found)
 
 
 def now() -> str:

@@ -31,6 +31,9 @@ def test_seconds_are_the_share_of_the_budget_and_what_its_like_took_besides() ->
     assert known.seconds(config("rnode", seconds=None)) is None
     assert (known.bytes(config()), known.bytes(config("rnode"))) == (3e8, None)
     assert Past().seconds(config()) is None
+    steps = config() | {"budget": {"seconds": None, "steps": 20}}
+    assert known.seconds(steps) == pytest.approx(20 * known._learnt["step"]["otflow moons"][0] + 30)
+    assert known.seconds(steps | {"solver": config("rnode")["solver"]}) is None
 
 
 def test_cells_that_are_done_begun_and_left(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from bench import env, keeper, launcher, lease, plan, process, record
+from bench.board import Board
 from bench.launcher import Job, cpu_sets, explain, sweep
 from bench.process import Exit, Limits, Process
 from bench.record import BadInput
@@ -632,3 +633,13 @@ def test_twice_stops_now(number: signal.Signals, tmp_path: Path, monkeypatch: py
     assert not any(alive(int(row[2])) for row in started(tmp_path))
     wait_for(lambda: not alive(int((tmp_path / "grandchild").read_text())))
     assert not (tmp_path / "runs").exists(), "the same command resumes"
+
+
+def test_the_time_to_go_is_learnt_of_runs_of_the_same_budget(tmp_path: Path) -> None:
+    longer = {"budget": {"seconds": 90.0, "steps": None, "evaluations": None, "target": None}}
+    for seed, wall, config in ((0, 300.0, longer), (1, 300.0, longer), (2, 10.0, None)):
+        record.write(tmp_path, fake_records.make("otflow", "moons", seed, cost={"wall_seconds": wall}, config=config))
+    wanted = Job(fake_records.make("otflow", "moons", 3)["config"], (), tmp_path, tmp_path / "x.pt", Limits(None, None))
+    board = Board([wanted.title])
+    launcher.learn(board, [wanted])
+    assert board.pace.guess(wanted.title) == 10.0
